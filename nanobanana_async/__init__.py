@@ -1,0 +1,1 @@
+"""Asyncio-native client and job scheduler for the Nano Banana image API."""

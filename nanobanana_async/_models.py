@@ -1,0 +1,290 @@
+"""Requests, generations and the wire's JSON as pydantic models. The API's camelCase stops here.
+
+Reading is lenient on purpose: an answer to a paid request must not be lost to an odd date or a missing cost.
+Only what a decision rests on is required.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+    computed_field,
+    field_validator,
+    model_validator,
+)
+
+from ._exceptions import InvalidRequestError
+
+DEFAULT_MODEL = "nano-banana"  # what the service takes when a request names none
+URL_LIFETIME = timedelta(days=15)  # documented life of an image link
+Mode: TypeAlias = Literal["async", "sync", "stream"]
+
+_ASPECT_RATIO = re.compile(r"default|auto|[1-9]\d{0,2}:[1-9]\d{0,2}")
+
+
+class GenerateRequest(BaseModel):
+    """What to draw.
+
+    `model` and `aspect_ratio` left at None are the service's own defaults. `quantity` is the number of images
+    (the service clamps it to the account's maximum). `reference_images` takes https URLs, data URIs, paths,
+    bytes and PIL images; with any of them the request is image-to-image.
+
+    Raises: pydantic's ValidationError, which is a ValueError.
+    Source: POST /generate.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
+
+    prompt: str
+    model: str | None = Field(default=None, min_length=1)
+    reference_images: tuple[Any, ...] = Field(default=(), repr=False)
+    aspect_ratio: str | None = None
+    quantity: int = Field(default=1, ge=1)
+
+    @classmethod
+    def of(cls, prompt: str | GenerateRequest, **fields: Any) -> GenerateRequest:
+        """Take a request as it is, or make one of a prompt and fields.
+
+        Raises: InvalidRequestError, saying which field and why.
+        """
+        given = {name: value for name, value in fields.items() if value is not None}
+        if isinstance(prompt, GenerateRequest) and not given:
+            return prompt
+        try:
+            if isinstance(prompt, GenerateRequest):
+                return cls(**{**dict(prompt), **given})
+            return cls(prompt=prompt, **given)
+        except ValidationError as error:
+            raise InvalidRequestError(f"this request can't be sent: {describe_invalid(error)}") from error
+
+    @field_validator("prompt")
+    @classmethod
+    def _check_prompt(cls, prompt: str) -> str:
+        if not prompt.strip():
+            raise ValueError("the prompt is blank")
+        return prompt
+
+    @field_validator("aspect_ratio")
+    @classmethod
+    def _check_aspect_ratio(cls, ratio: str | None) -> str | None:
+        if ratio is not None and not _ASPECT_RATIO.fullmatch(ratio):
+            raise ValueError(f"{ratio!r} is no aspect ratio; write it like 16:9, or default, or auto")
+        return ratio
+
+    @field_validator("reference_images", mode="before")
+    @classmethod
+    def _wrap_single_reference(cls, images: Any) -> Any:
+        if images is None:
+            return ()
+        single = isinstance(images, str | bytes | bytearray | os.PathLike) or not isinstance(images, Iterable)
+        return (images,) if single else tuple(images)
+
+
+def describe_invalid(error: ValidationError) -> str:
+    """Pydantic's findings on one line: `quantity: Input should be greater than or equal to 1 (got 0)`."""
+    return "; ".join(_describe_finding(finding) for finding in error.errors(include_url=False))
+
+
+def _describe_finding(finding: Any) -> str:
+    field = ".".join(str(part) for part in finding["loc"])
+    message = finding["msg"].removeprefix("Value error, ")
+    shown = finding.get("input")
+    got = f" (got {shown!r})" if isinstance(shown, int | float) or shown is None else ""
+    return f"{field}: {message}{got}" if field else f"{message}{got}"
+
+
+class GenerationStatus(StrEnum):
+    """Where a generation is, as the service tells it."""
+
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Generation(BaseModel):
+    """One generation. `image_urls` live until `expires_at`; `credits_used` was taken at submission.
+
+    `id` is empty only when a stream completed without ever telling it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    prompt: str
+    model: str
+    image_urls: tuple[str, ...] = ()
+    credits_used: int | None = None
+    created_at: datetime | None = None
+    status: GenerationStatus = GenerationStatus.COMPLETED
+    error_message: str | None = None
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not know decorated properties
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the image links end: 15 days after creation."""
+        return self.created_at + URL_LIFETIME if self.created_at else None
+
+
+# ---- the wire -----------------------------------------------------------------------------------------------
+
+
+def _or_none(value: Any, read: Callable[[Any], Any]) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) else value
+
+
+def _aware(value: datetime | None) -> datetime | None:
+    return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+def _urls(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,) if value else ()
+    return tuple(url for url in value if isinstance(url, str) and url) if isinstance(value, list) else ()
+
+
+def _known_status(value: Any) -> Any:
+    text = value.lower() if isinstance(value, str) else ""
+    return text if text in GenerationStatus else None
+
+
+LenientInt: TypeAlias = Annotated[int | None, WrapValidator(_or_none), BeforeValidator(_whole)]
+LenientStr: TypeAlias = Annotated[str | None, WrapValidator(_or_none)]
+LenientTime: TypeAlias = Annotated[datetime | None, WrapValidator(_or_none)]
+Urls: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_urls)]
+
+
+class _WireModel(BaseModel):
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, populate_by_name=True)
+
+
+class Submission(_WireModel):
+    """The 200 of POST /generate, in any mode."""
+
+    generation_id: LenientStr = Field(default=None, validation_alias=AliasChoices("generationId", "id"))
+    image_urls: Urls = Field(default=(), validation_alias=AliasChoices("imageUrls", "outputImageUrls", "imageUrl"))
+    success: bool = True
+    answered_async: bool = Field(default=False, validation_alias="async")
+    warning: bool = False
+    message: LenientStr = Field(default=None, validation_alias=AliasChoices("message", "error", "msg"))
+    credits_used: LenientInt = Field(default=None, validation_alias="creditsUsed")
+    remaining_credits: LenientInt = Field(default=None, validation_alias="remainingCredits")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unwrap(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "generationId" not in value and isinstance(value.get("data"), dict):
+            return {**value, **value["data"]}
+        return value
+
+    @property
+    def rejected(self) -> bool:
+        """The safety check said no; charged all the same."""
+        return self.warning and not self.image_urls
+
+
+class GenerationRecord(_WireModel):
+    """What GET /generate tells of one generation."""
+
+    id: LenientStr = None
+    prompt: LenientStr = None
+    output_image_urls: Urls = Field(
+        default=(), validation_alias=AliasChoices("outputImageUrls", "outputImageUrl", "imageUrls")
+    )
+    output_image_url: LenientStr = Field(default=None, validation_alias="outputImageUrl")
+    model_used: LenientStr = Field(default=None, validation_alias=AliasChoices("modelUsed", "model"))
+    processing_status: Annotated[GenerationStatus | None, BeforeValidator(_known_status)] = Field(
+        default=None, validation_alias="processingStatus"
+    )
+    error_message: LenientStr = Field(default=None, validation_alias="errorMessage")
+    credits_used: LenientInt = Field(default=None, validation_alias="creditsUsed")
+    created_at: LenientTime = Field(default=None, validation_alias="createdAt")
+
+    @property
+    def image_urls(self) -> tuple[str, ...]:
+        """The list, or the single URL that some records carry instead."""
+        return self.output_image_urls or ((self.output_image_url,) if self.output_image_url else ())
+
+    @property
+    def status(self) -> GenerationStatus:
+        """The status told; one we don't know, or none, means that it still runs unless images are there."""
+        if self.processing_status is not None:
+            return self.processing_status
+        return GenerationStatus.COMPLETED if self.image_urls else GenerationStatus.PROCESSING
+
+    def to_generation(
+        self, generation_id: str, *, prompt: str = "", model: str | None = None, credits_used: int | None = None
+    ) -> Generation:
+        """The public form; what the record does not tell is filled from what we asked for."""
+        return Generation(
+            id=self.id or generation_id,
+            prompt=self.prompt or prompt,
+            model=self.model_used or model or DEFAULT_MODEL,
+            image_urls=self.image_urls,
+            credits_used=self.credits_used if self.credits_used is not None else credits_used,
+            created_at=_aware(self.created_at),
+            status=self.status,
+            error_message=self.error_message,
+        )
+
+
+class GenerationEnvelope(_WireModel):
+    """GET /generate: `{"data": {…}}`."""
+
+    data: GenerationRecord
+
+
+class Model(_WireModel):
+    """One row of GET /models. `credits_cost` is for one image; each further reference image costs one more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True, populate_by_name=True)
+
+    name: str
+    display_name: str = Field(default="", validation_alias=AliasChoices("displayName", "display_name"))
+    credits_cost: Annotated[int, BeforeValidator(_whole)] = Field(
+        default=1, validation_alias=AliasChoices("creditsCost", "credits_cost")
+    )
+    supports_image_input: bool = Field(
+        default=True, validation_alias=AliasChoices("supportsImageInput", "supports_image_input")
+    )
+    supports_aspect_ratio: bool = Field(
+        default=True, validation_alias=AliasChoices("supportsAspectRatio", "supports_aspect_ratio")
+    )
+    requires_pro: bool = Field(default=False, validation_alias=AliasChoices("requiresPro", "requires_pro"))
+
+
+class ModelsEnvelope(_WireModel):
+    """GET /models: `{"data": […]}`."""
+
+    data: tuple[Model, ...]
+
+
+class Credits(_WireModel):
+    """The inside of GET /credits."""
+
+    credits: Annotated[int, BeforeValidator(_whole)]
+
+
+class CreditsEnvelope(_WireModel):
+    """GET /credits: `{"data": {"credits": 100}}`."""
+
+    data: Credits
