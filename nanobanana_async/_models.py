@@ -114,6 +114,9 @@ class GenerationStatus(StrEnum):
     FAILED = "failed"
 
 
+_STATUSES = {status.value: status for status in GenerationStatus}
+
+
 class Generation(BaseModel):
     """One generation. `image_urls` live until `expires_at`; `credits_used` was taken at submission.
 
@@ -164,7 +167,7 @@ def _urls(value: Any) -> Any:
 
 def _known_status(value: Any) -> Any:
     text = value.lower() if isinstance(value, str) else ""
-    return text if text in GenerationStatus else None
+    return _STATUSES.get(text)
 
 
 LenientInt: TypeAlias = Annotated[int | None, WrapValidator(_or_none), BeforeValidator(_whole)]
