@@ -119,9 +119,7 @@ class APIStatusError(NanoBananaError):
         generation_id: str | None = None,
         credits_used: int | None = None,
     ) -> None:
-        super().__init__(
-            message, retry_after=retry_after, generation_id=generation_id, credits_used=credits_used
-        )
+        super().__init__(message, retry_after=retry_after, generation_id=generation_id, credits_used=credits_used)
         self.message = message
         self.status_code = status_code
         self.error_type = error_type

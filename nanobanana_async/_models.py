@@ -235,7 +235,12 @@ class GenerationRecord(_WireModel):
         return GenerationStatus.COMPLETED if self.image_urls else GenerationStatus.PROCESSING
 
     def to_generation(
-        self, generation_id: str, *, prompt: str = "", model: str | None = None, credits_used: int | None = None
+        self,
+        generation_id: str,
+        *,
+        prompt: str = "",
+        model: str | None = None,
+        credits_used: int | None = None,
     ) -> Generation:
         """The public form; what the record does not tell is filled from what we asked for."""
         return Generation(

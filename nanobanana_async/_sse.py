@@ -1,0 +1,113 @@
+"""Server-sent events: bytes in, events out. No I/O.
+
+Works on bytes, because lines end at CR, LF or CRLF only: decoding first and splitting later would break JSON that
+holds U+2028. Follows the event stream grammar of the HTML standard, with one leniency: `close()` gives the last
+event even when the blank line that should end it never came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_EVENT_BYTES = (
+    64 * 1024 * 1024
+)  # a complete event with four 4K images as data URIs fits; a runaway line does not
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One event of a stream. `event` is "message" unless the stream names another."""
+
+    data: str
+    event: str = "message"
+    id: str | None = None
+
+
+class SSEDecoder:
+    """Feed it chunks cut anywhere; it gives the events that are complete."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []  # the unfinished line, joined once when its end comes
+        self._pending = 0
+        self._after_cr = False
+        self._at_start = True
+        self._data: list[bytes] = []
+        self._event = b""
+        self._id: str | None = None
+
+    def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
+        """Events that `chunk` completes.
+
+        Raises: ValueError when one event grows past MAX_EVENT_BYTES.
+        """
+        for line in self._lines(chunk):
+            event = self._take(line)
+            if event is not None:
+                yield event
+
+    def close(self) -> Iterator[ServerSentEvent]:
+        """The event that the end of the stream cut off before its blank line, if it holds data."""
+        rest = b"".join(self._parts)
+        self._parts.clear()
+        for line in (rest, b""):
+            event = self._take(self._without_mark(line)) if line or self._data else None
+            if event is not None:
+                yield event
+
+    def _lines(self, chunk: bytes) -> Iterator[bytes]:
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")  # the second half of a CRLF that a chunk boundary cut
+        start = 0
+        for end in _LINE_END.finditer(chunk):
+            self._parts.append(chunk[start : end.start()])
+            start = end.end()
+            line = b"".join(self._parts)
+            self._parts.clear()
+            yield self._without_mark(line)
+        self._after_cr = chunk.endswith(b"\r") or (self._after_cr and not chunk)
+        if start < len(chunk):
+            self._parts.append(chunk[start:])
+            self._grow(len(chunk) - start)
+
+    def _grow(self, size: int) -> None:
+        self._pending += size
+        if self._pending > MAX_EVENT_BYTES:
+            raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+
+    def _without_mark(self, line: bytes) -> bytes:
+        if self._at_start:
+            self._at_start = False
+            return line.removeprefix(_BYTE_ORDER_MARK)
+        return line
+
+    def _take(self, line: bytes) -> ServerSentEvent | None:
+        if not line:
+            return self._dispatch()
+        if line.startswith(b":"):
+            return None
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+            self._grow(len(value))
+        elif name == b"event":
+            self._event = value
+        elif name == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+        return None
+
+    def _dispatch(self) -> ServerSentEvent | None:
+        data, event = self._data, self._event
+        self._data, self._event, self._pending = [], b"", 0
+        if not data:
+            return None
+        return ServerSentEvent(
+            data=b"\n".join(data).decode("utf-8", "replace"),
+            event=event.decode("utf-8", "replace") or "message",
+            id=self._id,
+        )

@@ -1,0 +1,271 @@
+"""Builds request bodies and reads answers: any status, headers and body become a value or a typed error. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ._exceptions import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    BlockedError,
+    ContentRejectedError,
+    GenerationError,
+    GenerationFailedError,
+    InsufficientCreditsError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RateLimitError,
+    ResponseDecodingError,
+    ServerBusyError,
+    ServerError,
+)
+from ._models import GenerateRequest, Generation, Mode, Submission
+from ._retry import parse_retry_after
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_MESSAGE = 500  # characters of a server's message that an error repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer, read whole. `headers` look up without regard to case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What an answer tells of the account's slots; None where it doesn't."""
+
+    limit: int | None = None
+    active: int | None = None
+    retry_after: float | None = None
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> RateLimit:
+        """Read X-RateLimit-Limit, X-RateLimit-Active and Retry-After; nonsense counts as absent."""
+        return cls(
+            limit=_count(headers.get("X-RateLimit-Limit"), least=1),
+            active=_count(headers.get("X-RateLimit-Active")),
+            retry_after=parse_retry_after(headers.get("Retry-After")),
+        )
+
+
+def _count(value: Any, *, least: int = 0) -> int | None:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        return None
+    return number if number >= least else None
+
+
+# ---- requests -----------------------------------------------------------------------------------------------
+
+
+def generate_body(request: GenerateRequest, references: Sequence[str], mode: Mode) -> bytes:
+    """The JSON of POST /generate. Fields left at the service's defaults are not sent."""
+    body: dict[str, Any] = {"prompt": request.prompt, "mode": mode}
+    if request.model is not None:
+        body["selectedModel"] = request.model
+    if request.aspect_ratio is not None:
+        body["aspectRatio"] = request.aspect_ratio
+    if request.quantity != 1:
+        body["quantity"] = request.quantity
+    if references:
+        body["referenceImageUrls"] = list(references)
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+# ---- answers ------------------------------------------------------------------------------------------------
+
+
+def read_model(response: Response, model: type[M], *, what: str) -> M:
+    """The body as `model`.
+
+    Raises: APIStatusError for any status but 2xx, ResponseDecodingError for a body that can't be read.
+    """
+    if not 200 <= response.status < 300:
+        raise error_from_response(response, what=what)
+    if _is_html(response):
+        raise ResponseDecodingError(f"{what} answered an HTML page instead of JSON; check the base URL")
+    try:
+        return model.model_validate_json(response.body)
+    except ValidationError as error:
+        raise ResponseDecodingError(f"{what} answered something unreadable: {_snippet(response.body)}") from error
+
+
+def read_submission(response: Response, *, what: str = "POST /generate") -> Submission:
+    """The 200 of a submission; one that tells neither an id nor images nor a refusal is unreadable."""
+    submission = read_model(response, Submission, what=what)
+    if submission.generation_id or submission.image_urls or submission.rejected:
+        return submission
+    raise ResponseDecodingError(f"{what} answered without a generation id: {_snippet(response.body)}")
+
+
+def check_submission(submission: Submission) -> None:
+    """Raise what a submission tells of its own end: rejected, or failed at once."""
+    facts: dict[str, Any] = {
+        "generation_id": submission.generation_id,
+        "credits_used": submission.credits_used,
+    }
+    message = submission.message or "no reason given"
+    if submission.rejected:
+        raise ContentRejectedError(f"the service rejected the content: {message}", **facts)
+    if not submission.success and not submission.image_urls and not submission.answered_async:
+        raise GenerationFailedError(f"{_name(submission.generation_id)} failed: {message}", **facts)
+
+
+def raise_for_failure(generation: Generation) -> None:
+    """Raise the error of a generation that ended without images."""
+    error = failure_of(generation)
+    if error is not None:
+        raise error
+
+
+def failure_of(generation: Generation) -> GenerationError | None:
+    """The error of a failed generation, or of a completed one without images."""
+    facts: dict[str, Any] = {"generation_id": generation.id, "credits_used": generation.credits_used}
+    if generation.status == "completed" and not generation.image_urls:
+        message = f"{_name(generation.id)} completed without any image; look again with client.get()"
+        return GenerationFailedError(message, **facts)
+    if generation.status != "failed":
+        return None
+    reason = generation.error_message or "no reason given"
+    if _tells_of_rejection(reason):
+        return ContentRejectedError(
+            f"the service rejected the content of {_name(generation.id)}: {reason}", **facts
+        )
+    return GenerationFailedError(f"{_name(generation.id)} failed: {reason}", **facts)
+
+
+def _tells_of_rejection(reason: str) -> bool:
+    """A failed record has no flag for the safety check, only its text."""
+    lowered = reason.lower()
+    return any(sign in lowered for sign in ("safety", "content policy", "moderation", "prohibited"))
+
+
+def _name(generation_id: str | None) -> str:
+    return f"generation {generation_id}" if generation_id else "the generation"
+
+
+# ---- errors -------------------------------------------------------------------------------------------------
+
+_BY_STATUS: dict[int, tuple[type[APIStatusError], str]] = {
+    400: (BadRequestError, "check the parameters"),
+    401: (AuthenticationError, "check the API key (NANO_BANANA_API_KEY)"),
+    402: (InsufficientCreditsError, "top up the account, then run again"),
+    403: (PermissionDeniedError, "enable API access for this account"),
+    404: (NotFoundError, "check the id and the base URL"),
+    413: (PayloadTooLargeError, "send fewer or smaller reference images, or https URLs"),
+}
+
+
+_WALL_SIGNS = (b"attention required", b"cf-error", b"cloudflare", b"just a moment")
+
+
+def error_from_response(response: Response, *, what: str) -> APIStatusError:
+    """The typed error of an answer that is no 2xx. `what` names the request, as in "POST /generate"."""
+    status = response.status
+    if _is_wall(response):
+        return _blocked(response, what)
+    detail = _ErrorDetail.read(response)
+    message = f"{what} answered {status}: {detail.message}"
+    rate_limit = RateLimit.from_headers(response.headers)
+    retry_after = rate_limit.retry_after
+    if status == 429:
+        return RateLimitError(
+            message,
+            error_type=detail.type,
+            retry_after=retry_after,
+            limit=rate_limit.limit or _count(detail.fields.get("limit"), least=1),
+            active=_first(rate_limit.active, _count(detail.fields.get("active"))),
+        )
+    if status == 503:
+        return ServerBusyError(
+            message,
+            error_type=detail.type,
+            retry_after=retry_after,
+            active_tasks=_count(detail.fields.get("activeTasks")),
+        )
+    if 300 <= status < 400:
+        place = response.headers.get("Location", "another address")
+        return APIStatusError(
+            f"{what} was redirected to {place}; set base_url to the final one", status_code=status
+        )
+    cls, hint = _BY_STATUS.get(status, (ServerError if status >= 500 else APIStatusError, ""))
+    text = f"{message}; {hint}" if hint else message
+    return cls(text, status_code=status, error_type=detail.type, retry_after=retry_after)
+
+
+def _blocked(response: Response, what: str) -> BlockedError:
+    return BlockedError(
+        f"{what} met an HTML page ({response.status}) instead of the API: a firewall turned the request away; "
+        "try another user_agent or network address",
+        status_code=response.status,
+        retry_after=parse_retry_after(response.headers.get("Retry-After")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ErrorDetail:
+    """An error body's message, wherever the server put it."""
+
+    message: str
+    type: str | None
+    fields: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, response: Response) -> _ErrorDetail:
+        try:
+            fields = json.loads(response.body)
+        except ValueError:
+            fields = None
+        if not isinstance(fields, dict):
+            return cls(_snippet(response.body), None, {})
+        inner = fields.get("error")
+        if isinstance(inner, dict):
+            fields = {**fields, **inner}
+        texts = (fields.get(name) for name in ("error", "message", "msg"))
+        message = next((text for text in texts if isinstance(text, str) and text.strip()), None)
+        kind = fields.get("type")
+        return cls(_clip(message or _snippet(response.body)), kind if isinstance(kind, str) else None, fields)
+
+
+def _is_wall(response: Response) -> bool:
+    """A firewall's page: it stands before the API, so the request never got there.
+
+    A 503 page needs the firewall's own words, because a proxy that lost the API's answer shows a page as well.
+    """
+    if response.status not in (403, 503) or not _is_html(response):
+        return False
+    page = response.body.lower()
+    return response.status == 403 or any(sign in page for sign in _WALL_SIGNS)
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _is_html(response: Response) -> bool:
+    if "html" in response.headers.get("Content-Type", "").lower():
+        return True
+    return response.body[:64].lstrip().startswith(b"<")
+
+
+def _snippet(body: bytes) -> str:
+    text = " ".join(body[: MAX_MESSAGE * 4].decode("utf-8", "replace").split())
+    return _clip(text) if text else "an empty body"
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
