@@ -1,1 +1,118 @@
-"""Asyncio-native client and job scheduler for the Nano Banana image API."""
+"""Asyncio-native client and job scheduler for the Nano Banana image API.
+
+    async with Client() as client:
+        generation = await client.generate("an orange cat")
+        paths = await client.download(generation, "out")
+"""
+
+from ._admission import AdmissionStatistics
+from ._client import Client
+from ._engine import ClientStatistics
+from ._events import StreamEvent
+from ._exceptions import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    BatchError,
+    BlockedError,
+    BudgetExceededError,
+    ConfigurationError,
+    ConnectError,
+    ContentRejectedError,
+    DownloadError,
+    DownloadExpiredError,
+    DownloadIncompleteError,
+    GenerationError,
+    GenerationFailedError,
+    GenerationTimeoutError,
+    InputError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    JobCancelledError,
+    JournalError,
+    NanoBananaError,
+    NotAnImageError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    QueueFullError,
+    RateLimitError,
+    RequestTimeoutError,
+    ResponseDecodingError,
+    ServerBusyError,
+    ServerError,
+    StreamInterruptedError,
+    SubmissionUncertainError,
+    TransportError,
+)
+from ._job import Job, JobStatus, Ledger
+from ._limiter import AccountLimiter, Limiter, Slot
+from ._map import Outcome, Outcomes
+from ._models import GenerateRequest, Generation, GenerationStatus, Model, Submission
+from ._polling import PollPlan
+from ._retry import Backoff, RetryPolicy
+from ._stream import EventStream
+from ._transport import Timeouts
+from ._version import __version__
+from ._wire import RateLimit
+
+__all__ = [
+    "APIStatusError",
+    "AccountLimiter",
+    "AdmissionStatistics",
+    "AuthenticationError",
+    "Backoff",
+    "BadRequestError",
+    "BatchError",
+    "BlockedError",
+    "BudgetExceededError",
+    "Client",
+    "ClientStatistics",
+    "ConfigurationError",
+    "ConnectError",
+    "ContentRejectedError",
+    "DownloadError",
+    "DownloadExpiredError",
+    "DownloadIncompleteError",
+    "EventStream",
+    "GenerateRequest",
+    "Generation",
+    "GenerationError",
+    "GenerationFailedError",
+    "GenerationStatus",
+    "GenerationTimeoutError",
+    "InputError",
+    "InsufficientCreditsError",
+    "InvalidRequestError",
+    "Job",
+    "JobCancelledError",
+    "JobStatus",
+    "JournalError",
+    "Ledger",
+    "Limiter",
+    "Model",
+    "NanoBananaError",
+    "NotAnImageError",
+    "NotFoundError",
+    "Outcome",
+    "Outcomes",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "PollPlan",
+    "QueueFullError",
+    "RateLimit",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "ResponseDecodingError",
+    "RetryPolicy",
+    "ServerBusyError",
+    "ServerError",
+    "Slot",
+    "StreamEvent",
+    "StreamInterruptedError",
+    "Submission",
+    "SubmissionUncertainError",
+    "Timeouts",
+    "TransportError",
+    "__version__",
+]

@@ -46,7 +46,7 @@ class Timeouts:
 
     `connect_timeout` covers DNS, TCP and TLS. `request_timeout` is for polls, models and credits, whole.
     `submit_timeout` is for a submission in async mode: generous, because a lost answer may be a paid image.
-    `sync_timeout` is for the one blocking call (10 to 60 s, the vendor advises at least 120). `idle_timeout` is the
+    `sync_timeout` is for the one blocking call (10 to 60 s; the vendor advises 120 or more). `idle_timeout` is the
     longest silence of a stream, three of its 15 s heartbeats; `download_timeout` that of a download.
     `generation_timeout` is how long a generation is waited for before GenerationTimeoutError.
     """
@@ -255,9 +255,7 @@ def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise ConnectError(
-            f"{what}: no connection ({_reason(error)}); check the network and the base URL"
-        ) from error
+        raise ConnectError(f"{what}: no connection ({_reason(error)}); check the network and the base URL") from error
     except (TimeoutError, aiohttp.ServerTimeoutError) as error:
         raise RequestTimeoutError(f"{what}: no answer in time") from error
     except aiohttp.ClientPayloadError as error:

@@ -142,9 +142,7 @@ def failure_of(generation: Generation) -> GenerationError | None:
         return None
     reason = generation.error_message or "no reason given"
     if _tells_of_rejection(reason):
-        return ContentRejectedError(
-            f"the service rejected the content of {_name(generation.id)}: {reason}", **facts
-        )
+        return ContentRejectedError(f"the service rejected the content of {_name(generation.id)}: {reason}", **facts)
     return GenerationFailedError(f"{_name(generation.id)} failed: {reason}", **facts)
 
 
@@ -199,9 +197,7 @@ def error_from_response(response: Response, *, what: str) -> APIStatusError:
         )
     if 300 <= status < 400:
         place = response.headers.get("Location", "another address")
-        return APIStatusError(
-            f"{what} was redirected to {place}; set base_url to the final one", status_code=status
-        )
+        return APIStatusError(f"{what} was redirected to {place}; set base_url to the final one", status_code=status)
     cls, hint = _BY_STATUS.get(status, (ServerError if status >= 500 else APIStatusError, ""))
     text = f"{message}; {hint}" if hint else message
     return cls(text, status_code=status, error_type=detail.type, retry_after=retry_after)

@@ -1,0 +1,77 @@
+"""A client at work: the scheduler and its slots, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ._job import Job
+from ._limiter import Limiter, Slot
+from ._scheduler import Scheduler
+
+LEAST_MAP_WIDTH = 32  # jobs that map() keeps between its input and its reader, or twice the slots if that is more
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStatistics:
+    """A client's jobs and slots at this moment, and what it has done so far.
+
+    `abandoned` jobs were cancelled while the service runs on. `limit` is None while it is still being found.
+    `failed` counts every job that ended without images, cancelled ones included.
+    """
+
+    queued: int = 0
+    submitting: int = 0
+    running: int = 0
+    downloading: int = 0
+    abandoned: int = 0
+    limit: int | None = None
+    refusals: int = 0
+    completed: int = 0
+    failed: int = 0
+    credits_used: int = 0
+
+
+class Engine:
+    """Starts when made; ends with `aclose()`.
+
+    The scheduler lives in a task of its own, because a client may be opened in one task and closed in another.
+    """
+
+    def __init__(self, limiter: Limiter, run: Callable[[Job, Slot], Awaitable[None]], *, max_queued: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.scheduler = Scheduler(limiter, run, max_queued=max_queued)
+        self._limiter = limiter
+        self._task = asyncio.create_task(self.scheduler.serve(), name="nanobanana scheduler")
+
+    def map_width(self) -> int:
+        """How many jobs keep every slot busy while outcomes are read."""
+        limit = self._limiter.statistics().limit
+        return max(LEAST_MAP_WIDTH, 2 * (limit or 0))
+
+    def statistics(self) -> ClientStatistics:
+        """The numbers of this moment."""
+        jobs, slots = self.scheduler.statistics(), self._limiter.statistics()
+        return ClientStatistics(
+            queued=jobs.queued,
+            submitting=jobs.submitting,
+            running=jobs.running,
+            downloading=jobs.downloading,
+            abandoned=jobs.abandoned + slots.forsaken,
+            limit=slots.limit,
+            refusals=slots.refusals,
+            completed=jobs.completed,
+            failed=jobs.failed,
+            credits_used=jobs.credits_used,
+        )
+
+    async def aclose(self) -> None:
+        """End all jobs. A cancellation while submissions are awaited gives those up, and is raised again."""
+        self.scheduler.stop()
+        try:
+            await asyncio.wait((self._task,))
+        except asyncio.CancelledError:
+            self.scheduler.abort()
+            await asyncio.wait((self._task,))
+            raise

@@ -1,0 +1,262 @@
+"""A job: one request on its way to images. Its states, who may change them, and the ledger that is told.
+
+    queued → submitting → running → completed → stored
+       ↑         │           │           └→ expired: its links ended before the download
+       └─────────┤ refused   └→ failed, rejected
+                 └→ failed, rejected, uncertain
+    queued, submitting, running → cancelled
+
+A job whose wait timed out stays running: at the service it does. One whose download failed stays completed.
+
+Only the scheduler and the pipeline change a job; users read it, wait for it and cancel it. Cancelling detaches the
+job from whoever waits: before the POST that is all; after it the service runs on, and so do the watch over its slot
+and the records in the ledger. Nothing here needs a loop, but `result()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from ._events import StreamEvent
+from ._exceptions import (
+    ContentRejectedError,
+    DownloadError,
+    DownloadExpiredError,
+    GenerationTimeoutError,
+    JobCancelledError,
+    SubmissionUncertainError,
+)
+from ._models import GenerateRequest, Generation, Mode, Submission
+
+
+class JobStatus(StrEnum):
+    """Where a job is."""
+
+    QUEUED = "queued"
+    SUBMITTING = "submitting"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    STORED = "stored"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    UNCERTAIN = "uncertain"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+_Q, _S, _R = JobStatus.QUEUED, JobStatus.SUBMITTING, JobStatus.RUNNING
+_ENDS = {JobStatus.FAILED, JobStatus.REJECTED, JobStatus.CANCELLED}
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    _Q: frozenset({_S, *_ENDS}),
+    _S: frozenset({_Q, _R, JobStatus.COMPLETED, JobStatus.UNCERTAIN, *_ENDS}),
+    _R: frozenset({JobStatus.COMPLETED, JobStatus.UNCERTAIN, *_ENDS}),
+    JobStatus.COMPLETED: frozenset({JobStatus.STORED, JobStatus.EXPIRED, JobStatus.CANCELLED}),
+}
+
+
+class Ledger(Protocol):
+    """Told of a job's life, each hook awaited before anything else happens.
+
+    `intend` returns only when the intent is durable; then the POST goes out. `withdrawn` says that it was refused or
+    never left, uncharged. `accepted` returns only when the id is durable; `finished` has the URLs and their expiry.
+    """
+
+    async def intend(self, job: Job) -> None: ...
+    async def withdrawn(self, job: Job) -> None: ...
+    async def accepted(self, job: Job, submission: Submission) -> None: ...
+    async def finished(self, job: Job, generation: Generation) -> None: ...
+    async def stored(self, job: Job, files: list[Path]) -> None: ...
+
+
+class NullLedger:
+    """Keeps no record: a plain client's ledger."""
+
+    async def intend(self, job: Job) -> None:
+        """Nothing to record."""
+
+    async def withdrawn(self, job: Job) -> None:
+        """Nothing to record."""
+
+    async def accepted(self, job: Job, submission: Submission) -> None:
+        """Nothing to record."""
+
+    async def finished(self, job: Job, generation: Generation) -> None:
+        """Nothing to record."""
+
+    async def stored(self, job: Job, files: list[Path]) -> None:
+        """Nothing to record."""
+
+
+NULL_LEDGER = NullLedger()
+
+
+class Job:
+    """A request in the client's hands: read `.status`, await `.result()`, or `.cancel()` it.
+
+    `.id` names it here; `.generation_id` names it at the service, once it was accepted. `.credits_used` is what the
+    service says it took.
+    """
+
+    def __init__(
+        self,
+        request: GenerateRequest,
+        *,
+        mode: Mode = "async",
+        priority: float = 0,
+        timeout: float | None = None,
+        destination: Destination | None = None,
+        ledger: Ledger = NULL_LEDGER,
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self.request = request
+        self.mode: Mode = mode
+        self.priority = priority
+        self.timeout = timeout
+        self.destination = destination
+        self.ledger = ledger
+        self.status = JobStatus.QUEUED
+        self.generation_id: str | None = None
+        self.credits_used: int | None = None
+        self.generation: Generation | None = None
+        self.files: list[Path] = []
+        self.error: BaseException | None = None
+        self.on_event: Callable[[StreamEvent], None] | None = None
+        self._callbacks: list[Callable[[Job], None]] = []
+        self._done = False
+
+    def __repr__(self) -> str:
+        named = f" {self.generation_id}" if self.generation_id else ""
+        return f"<Job {self.id} {self.status.value}{named}>"
+
+    # ---- for users
+
+    def done(self) -> bool:
+        """Whether `result()` would answer at once."""
+        return self._done
+
+    async def result(self) -> Generation:
+        """Wait for the generation. Cancelling this wait leaves the job alone.
+
+        Raises: whatever the job ended with; JobCancelledError when it was cancelled.
+        """
+        if not self._done:
+            await self._wait()
+        if self.error is not None:
+            raise self.error
+        assert self.generation is not None  # done without an error means that it is set
+        return self.generation
+
+    def cancel(self) -> bool:
+        """Stop waiting for this job; False when it had ended.
+
+        Before its submission that is free. Afterwards the service runs on and is not refunded: the slot stays taken
+        until the generation ends, and `generation_id` picks it up again with `client.wait()`.
+        """
+        if self._done:
+            return False
+        self.fail(
+            JobCancelledError(self._cancel_message(), generation_id=self.generation_id, credits_used=self.credits_used)
+        )
+        return True
+
+    @property
+    def cancelled(self) -> bool:
+        """Nobody waits for this job any more."""
+        return self.status is JobStatus.CANCELLED
+
+    # ---- for the scheduler and the pipeline
+
+    def add_done_callback(self, callback: Callable[[Job], None]) -> None:
+        """Call `callback(job)` when the job ends; at once if it has."""
+        if self._done:
+            callback(self)
+        else:
+            self._callbacks.append(callback)
+
+    def advance(self, status: JobStatus) -> None:
+        """Move on to `status`. A cancelled job stays cancelled, whatever its generation does.
+
+        Raises: RuntimeError for a step that the transition table does not know.
+        """
+        if self.cancelled:
+            return
+        if status not in TRANSITIONS.get(self.status, frozenset()):
+            raise RuntimeError(f"job {self.id} can't go from {self.status.value} to {status.value}")
+        self.status = status
+
+    def emit(self, event: StreamEvent) -> None:
+        """Hand a stream's event to whoever listens."""
+        if self.on_event is not None:
+            self.on_event(event)
+
+    def complete(self, generation: Generation, files: list[Path] | None = None) -> None:
+        """End well."""
+        if self._done:
+            return
+        self.generation = generation
+        self.files = files or []
+        self._end()
+
+    def fail(self, error: BaseException) -> None:
+        """End with `error`."""
+        if self._done:
+            return
+        self.status = self._status_after(error)
+        self.error = error
+        self._end()
+
+    def _status_after(self, error: BaseException) -> JobStatus:
+        if isinstance(error, JobCancelledError):
+            return JobStatus.CANCELLED
+        if isinstance(error, DownloadExpiredError):
+            return JobStatus.EXPIRED
+        if isinstance(error, GenerationTimeoutError | DownloadError):
+            return self.status
+        if isinstance(error, ContentRejectedError):
+            return JobStatus.REJECTED
+        return JobStatus.UNCERTAIN if isinstance(error, SubmissionUncertainError) else JobStatus.FAILED
+
+    def _end(self) -> None:
+        self._done = True
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+    async def _wait(self) -> None:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def wake(_: Job) -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        self._callbacks.append(wake)
+        try:
+            await ended
+        finally:
+            if wake in self._callbacks:
+                self._callbacks.remove(wake)
+
+    def _cancel_message(self) -> str:
+        if self.generation_id:
+            return (
+                f"the job was cancelled; generation {self.generation_id} runs on at the service: "
+                f"pick it up with client.wait({self.generation_id!r})"
+            )
+        if self.status is JobStatus.SUBMITTING:
+            return "the job was cancelled while it was being submitted; the service may run it all the same"
+        return "the job was cancelled before it was submitted; nothing was charged"
+
+
+class Destination:
+    """Where a job's images go: a folder, and the stem of their names."""
+
+    __slots__ = ("folder", "stem")
+
+    def __init__(self, folder: Path, stem: str | None = None) -> None:
+        self.folder = folder
+        self.stem = stem

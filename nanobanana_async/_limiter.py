@@ -1,0 +1,160 @@
+"""Slots to wait for: the `Limiter` that a scheduler asks, and `AccountLimiter`, which keeps them in this process.
+
+A slot mirrors a generation on the server, not a request of ours: it is taken before the POST and given back when the
+generation has ended. Its methods are plain calls, so that nothing can come between an answer and its consequence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from enum import Enum, auto
+from typing import Protocol
+
+from ._admission import Admission, AdmissionStatistics
+from ._exceptions import RateLimitError, ServerBusyError
+from ._wire import RateLimit
+
+
+class Slot(Protocol):
+    """The right to run one generation. The first of refused, forsake and release gives it back."""
+
+    @property
+    def running(self) -> bool: ...
+    def accepted(self, rate_limit: RateLimit) -> None: ...
+    def observed(self, rate_limit: RateLimit) -> None: ...
+    def refused(self, error: RateLimitError | ServerBusyError) -> None: ...
+    def forsake(self, seconds: float) -> None: ...
+    def release(self) -> None: ...
+
+
+class Limiter(Protocol):
+    """Hands out slots. One account has one limiter, however many clients share it."""
+
+    async def acquire(self, *, priority: float = 0) -> Slot: ...
+    def statistics(self) -> AdmissionStatistics: ...
+    async def aclose(self) -> None: ...
+
+
+class _State(Enum):
+    SUBMITTING = auto()
+    RUNNING = auto()
+    GIVEN_BACK = auto()
+
+
+class AccountLimiter:
+    """The account's slots, learned from the server's answers and kept in this process.
+
+    It starts at one and learns the limit from X-RateLimit-Limit, a 429's body, or refusals. `max_concurrency` is a
+    ceiling of your own.
+    """
+
+    def __init__(self, *, max_concurrency: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        if max_concurrency is not None and max_concurrency < 1:
+            raise ValueError(f"max_concurrency must be at least 1 (got {max_concurrency})")
+        self._admission = Admission(max_concurrency=max_concurrency)
+        self._clock = clock
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        limit = "?" if now.limit is None else now.limit
+        return f"<AccountLimiter [slots: {now.running + now.submitting + now.forsaken}/{limit}]>"
+
+    async def acquire(self, *, priority: float = 0) -> Slot:
+        """Wait for a slot. Cancelled while waiting, it has taken none."""
+        while not self._admission.admit(self._clock()):
+            await self._change()
+        return _AccountSlot(self)
+
+    @asynccontextmanager
+    async def slot(self, *, priority: float = 0) -> AsyncIterator[Slot]:
+        """A slot for the length of a block."""
+        slot = await self.acquire(priority=priority)
+        try:
+            yield slot
+        finally:
+            slot.release()
+
+    def statistics(self) -> AdmissionStatistics:
+        """The slots of this moment."""
+        return self._admission.statistics(self._clock())
+
+    async def aclose(self) -> None:
+        """Nothing to close: the slots live in memory."""
+
+    async def _change(self) -> None:
+        """Until an answer changes something, or time alone may have."""
+        now = self._clock()
+        moment = self._admission.next_change(now)
+        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(changed)
+        try:
+            await asyncio.wait((changed,), timeout=None if moment is None else moment - now)
+        finally:
+            self._waiters.remove(changed)
+
+    def _changed(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class _AccountSlot:
+    """One slot and where it stands; giving it back twice does nothing."""
+
+    __slots__ = ("_limiter", "_state")
+
+    def __init__(self, limiter: AccountLimiter) -> None:
+        self._limiter = limiter
+        self._state = _State.SUBMITTING
+
+    @property
+    def running(self) -> bool:
+        """Whether the server has taken a generation for this slot that has not ended."""
+        return self._state is _State.RUNNING
+
+    def accepted(self, rate_limit: RateLimit) -> None:
+        """The server took the generation. Told twice, the second time counts for its headers only."""
+        if self._state is not _State.SUBMITTING:
+            self.observed(rate_limit)
+            return
+        self._state = _State.RUNNING
+        self._limiter._admission.accepted(rate_limit, self._limiter._clock())
+        self._limiter._changed()
+
+    def observed(self, rate_limit: RateLimit) -> None:
+        """A later answer's headers."""
+        if rate_limit.limit is not None or rate_limit.active is not None:
+            self._limiter._admission.observed(rate_limit)
+            self._limiter._changed()
+
+    def refused(self, error: RateLimitError | ServerBusyError) -> None:
+        """The server refused the submission: 429, or 503 busy."""
+        told = RateLimit(retry_after=error.retry_after)
+        if isinstance(error, RateLimitError):
+            told = RateLimit(error.limit, error.active, error.retry_after)
+        if self._state is _State.RUNNING:
+            self._limiter._admission.recalled()
+        self._state = _State.GIVEN_BACK
+        self._limiter._admission.refused(told, self._limiter._clock())
+        self._limiter._changed()
+
+    def forsake(self, seconds: float) -> None:
+        """Nobody will see this generation's end: count it for `seconds` more."""
+        if self._state is not _State.GIVEN_BACK:
+            until = self._limiter._clock() + seconds
+            self._limiter._admission.forsaken(until, submitting=self._state is _State.SUBMITTING)
+            self._state = _State.GIVEN_BACK
+            self._limiter._changed()
+
+    def release(self) -> None:
+        """The generation ended, or was never submitted."""
+        if self._state is _State.SUBMITTING:
+            self._limiter._admission.withdrawn()
+        elif self._state is _State.RUNNING:
+            self._limiter._admission.finished()
+        self._state = _State.GIVEN_BACK
+        self._limiter._changed()

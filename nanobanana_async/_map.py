@@ -1,0 +1,132 @@
+"""Many prompts in, outcomes out as they finish, in flat memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from ._exceptions import InvalidRequestError
+from ._job import Job
+from ._models import GenerateRequest, Generation
+
+Prompts: TypeAlias = Iterable[str | GenerateRequest] | AsyncIterable[str | GenerateRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one prompt: `generation` or `error`, never both.
+
+    `index` is its place in the input. `request` is None only when `item`, what the input gave, could not be made one.
+    """
+
+    index: int
+    item: Any
+    request: GenerateRequest | None
+    generation: Generation | None = None
+    error: BaseException | None = None
+
+
+class Outcomes:
+    """`async with client.map(prompts) as outcomes: async for outcome in outcomes: …`
+
+    Reads the input only as fast as outcomes are taken, so an endless one is welcome. One failure stops nothing.
+    Leaving the block cancels what waits; what runs at the service runs on. An error that the input itself raises
+    comes out after the outcomes of everything before it.
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        *,
+        make_job: Callable[[Any], Job],
+        enqueue: Callable[[Job], Awaitable[None]],
+        width: Callable[[], int],
+    ) -> None:
+        self._prompts = prompts
+        self._make_job = make_job
+        self._enqueue = enqueue
+        self._width = width
+        self._pending: dict[str, tuple[int, Any, Job]] = {}
+        self._ready: deque[Outcome] = deque()
+        self._input_error: BaseException | None = None
+        self._changed = asyncio.Event()
+        self._feeder: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._feeder = asyncio.create_task(self._feed(), name="nanobanana map")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._feeder is not None:
+            self._feeder.cancel()
+            await asyncio.wait((self._feeder,))
+        for _, _, job in list(self._pending.values()):
+            job.cancel()
+        self._ready.clear()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        while not self._ready:
+            if self._exhausted():
+                raise self._input_error or StopAsyncIteration
+            await self._change()
+        outcome = self._ready.popleft()
+        self._changed.set()  # there is room for one more
+        return outcome
+
+    def _exhausted(self) -> bool:
+        return self._feeder is None or (self._feeder.done() and not self._pending)
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _feed(self) -> None:
+        try:
+            index = 0
+            async for item in _iterate(self._prompts):
+                await self._add(index, item)
+                index += 1
+                while len(self._pending) + len(self._ready) >= self._width():
+                    await self._change()
+        except Exception as error:
+            self._input_error = error
+        finally:
+            asyncio.get_running_loop().call_soon(self._changed.set)
+
+    async def _add(self, index: int, item: Any) -> None:
+        try:
+            job = self._make_job(item)
+        except InvalidRequestError as error:
+            self._ready.append(Outcome(index, item, None, error=error))
+            self._changed.set()
+            return
+        self._pending[job.id] = (index, item, job)
+        try:
+            await self._enqueue(job)
+        except BaseException:
+            del self._pending[job.id]
+            raise
+        job.add_done_callback(self._collect)
+
+    def _collect(self, job: Job) -> None:
+        index, item, _ = self._pending.pop(job.id)
+        self._ready.append(Outcome(index, item, job.request, job.generation if job.error is None else None, job.error))
+        self._changed.set()
+
+
+async def _iterate(prompts: Prompts) -> AsyncIterator[Any]:
+    if isinstance(prompts, AsyncIterable):
+        async for item in prompts:
+            yield item
+    else:
+        for item in prompts:
+            yield item

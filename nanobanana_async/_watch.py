@@ -1,0 +1,100 @@
+"""Looks at a generation until it ends. A failed look never fails a generation."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import anyio
+
+from ._api import Api
+from ._exceptions import GenerationTimeoutError, NanoBananaError
+from ._models import GenerationRecord, GenerationStatus
+from ._polling import PollPlan
+from ._retry import Backoff, respect_floor
+from ._wire import RateLimit
+
+FINAL_ERRORS = 3  # looks in a row that answer with an error no retry mends (401, 404 …) before it is believed
+AFTER_ERROR = Backoff(initial_delay=0.25, max_delay=30.0)
+
+
+def _ignore(_: RateLimit) -> None:
+    """Nobody wants the headers."""
+
+
+class Watch:
+    """Looks when the plan says, later after errors, and gives up with the generation's id in hand."""
+
+    def __init__(
+        self,
+        api: Api,
+        plan: PollPlan,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._plan = plan
+        self._sleep = sleep
+        self._clock = clock
+
+    async def until_end(
+        self,
+        generation_id: str,
+        *,
+        timeout: float,
+        at_once: bool = False,
+        observe: Callable[[RateLimit], None] = _ignore,
+    ) -> GenerationRecord:
+        """The record once it is completed or failed. `at_once` makes the first look without a wait.
+
+        Raises: GenerationTimeoutError after `timeout` seconds; APIStatusError when the service keeps denying it.
+        """
+        deadline = self._clock() + timeout
+        errors = _Errors(generation_id)
+        delays = itertools.chain((0.0,) if at_once else (), self._plan.delays())
+        for delay in delays:
+            await self._sleep(min(max(delay, errors.delay), max(0.0, deadline - self._clock())))
+            record = await self._look(generation_id, errors, observe)
+            if record is not None and record.status is not GenerationStatus.PROCESSING:
+                return record
+            if self._clock() >= deadline:
+                break
+        raise GenerationTimeoutError(
+            f"generation {generation_id} still processing after {timeout:g} s; "
+            f"resume with client.wait({generation_id!r})",
+            generation_id=generation_id,
+        )
+
+    async def _look(
+        self, generation_id: str, errors: _Errors, observe: Callable[[RateLimit], None]
+    ) -> GenerationRecord | None:
+        try:
+            reply = await self._api.get(generation_id)
+        except NanoBananaError as error:
+            errors.add(error)
+            return None
+        errors.clear()
+        observe(reply.rate_limit)
+        return reply.value
+
+
+class _Errors:
+    """Errors in a row, and how long they ask to wait."""
+
+    def __init__(self, generation_id: str) -> None:
+        self._generation_id = generation_id
+        self.clear()
+
+    def clear(self) -> None:
+        self.delay = 0.0
+        self._final = 0
+        self._delays: Iterator[float] = AFTER_ERROR.delays()
+
+    def add(self, error: NanoBananaError) -> None:
+        self.delay = respect_floor(next(self._delays), error.retry_after)
+        self._final += not error.retryable
+        if self._final >= FINAL_ERRORS:
+            error.generation_id = self._generation_id
+            raise error
