@@ -128,7 +128,10 @@ def _not_utf8(error: UnicodeDecodeError, line: int, offset: int) -> FaultError:
 
 def _parsed(text: str, line: int) -> Any:
     try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
+        if "\\u" in text:  # only an escape can bring half of a surrogate pair, which no UTF-8 file can hold
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except json.JSONDecodeError as error:
         reason = f"not JSON ({error.msg}); fix the line and run again"
         raise FaultError(reason, line=line, column=str(error.colno)) from error
