@@ -69,7 +69,7 @@ def write_gallery(
     Raises: OSError (a full disk, a read-only folder); the old page then still stands.
     """
     path, totals = folder / GALLERY_FILE, _Totals()
-    title = title or folder.resolve().name
+    title = (title or folder.resolve().name).encode(errors="replace").decode()  # a folder's name may be any bytes
     head, middle, tail = _template()
     with replacing(path) as file:
         file.write(head.replace("{{title}}", html.escape(title)).encode())
