@@ -72,8 +72,9 @@ class Client:
     ) -> None:
         if limiter is not None and max_concurrency is not None:
             raise ConfigurationError("give max_concurrency to the limiter, not to the client that uses it")
-        if max_concurrency is not None and max_concurrency < 1:
-            raise ConfigurationError(f"max_concurrency must be at least 1 (got {max_concurrency})")
+        for name, most in (("max_concurrency", max_concurrency), ("max_queued", max_queued)):
+            if most is not None and most < 1:
+                raise ConfigurationError(f"{name} must be at least 1 (got {most})")
         self._transport = Transport(
             find_api_key(api_key),
             base_url=find_base_url(base_url),
@@ -98,6 +99,7 @@ class Client:
             generation_timeout=self._transport.timeouts.generation_timeout,
         )
         self._engine: Engine | None = None
+        self._calls: set[anyio.CancelScope] = set()
         self._closed = False
 
     # ---- generating
@@ -194,9 +196,8 @@ class Client:
 
         Raises: GenerationTimeoutError after `timeout` seconds, GenerationFailedError, ContentRejectedError.
         """
-        self._check_open()
         patience = timeout if timeout is not None else self._transport.timeouts.generation_timeout
-        record = await self._watch.until_end(generation_id, timeout=patience, at_once=True)
+        record = await self._while_open(lambda: self._watch.until_end(generation_id, timeout=patience, at_once=True))
         generation = record.to_generation(generation_id)
         raise_for_failure(generation)
         return generation
@@ -221,10 +222,8 @@ class Client:
 
         Raises: DownloadError.
         """
-        self._check_open()
-        if isinstance(generation, str):
-            generation = await self.wait(generation)
-        return await self._downloads.save(generation, folder, stem=stem)
+        whole = await self.wait(generation) if isinstance(generation, str) else generation
+        return await self._while_open(lambda: self._downloads.save(whole, folder, stem=stem))
 
     # ---- state and end
 
@@ -240,11 +239,12 @@ class Client:
     async def aclose(self) -> None:
         """End every job that waits or runs, after the answers of submissions under way are in. Idempotent."""
         self._closed = True
-        engine, self._engine = self._engine, None
+        for call in self._calls:
+            call.cancel()
         with anyio.CancelScope(shield=True):
             try:
-                if engine is not None:
-                    await engine.aclose()
+                if self._engine is not None:
+                    await self._engine.aclose()
             finally:
                 await self._transport.aclose()
 
@@ -269,8 +269,7 @@ class Client:
         raise TypeError("a client holds the API key and open connections; it can't be pickled")
 
     def __del__(self) -> None:
-        engine = getattr(self, "_engine", None)
-        if engine is not None and not engine.loop.is_closed():
+        if getattr(self, "_engine", None) is not None and not self._closed:
             warnings.warn(
                 f"{type(self).__name__} was not closed; use async with, or aclose()", ResourceWarning, 2, self
             )
@@ -284,27 +283,34 @@ class Client:
     def _started(self) -> Engine:
         """The engine of the running loop; a loop that has ended leaves its engine behind."""
         self._check_open()
-        loop = asyncio.get_running_loop()
-        if self._engine is not None and self._engine.loop is not loop:
-            if not self._engine.loop.is_closed():
-                raise RuntimeError("this client belongs to another running event loop; make one client per loop")
-            self._engine = None
-        if self._engine is None:
+        if self._engine is None or self._engine.ended:
             limiter = self._limiter or AccountLimiter(max_concurrency=self._max_concurrency)
             self._engine = Engine(limiter, self._pipeline.run, max_queued=self._max_queued)
+        if self._engine.loop is not asyncio.get_running_loop():
+            raise RuntimeError("this client belongs to another running event loop; make one client per loop")
         return self._engine
 
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the client is closed; open a new one")
 
+    async def _while_open(self, call: Callable[[], Awaitable[T]]) -> T:
+        """A call that closing the client ends."""
+        self._check_open()
+        with anyio.CancelScope() as scope:
+            self._calls.add(scope)
+            try:
+                return await call()
+            finally:
+                self._calls.discard(scope)
+        raise RuntimeError("the client was closed during this call")
+
     async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:
         """A read, repeated as the retry policy allows."""
-        self._check_open()
         delays = self._retry.delays()
         while True:
             try:
-                return await call()
+                return await self._while_open(call)
             except NanoBananaError as error:
                 delay = self._retry.next_delay(error, delays)
                 if delay is None:

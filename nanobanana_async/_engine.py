@@ -66,8 +66,15 @@ class Engine:
             credits_used=jobs.credits_used,
         )
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was closed, or its loop has gone."""
+        return self._task.done() or self.loop.is_closed()
+
     async def aclose(self) -> None:
         """End all jobs. A cancellation while submissions are awaited gives those up, and is raised again."""
+        if self.ended:
+            return
         self.scheduler.stop()
         try:
             await asyncio.wait((self._task,))

@@ -151,7 +151,7 @@ class Job:
         assert self.generation is not None  # done without an error means that it is set
         return self.generation
 
-    def cancel(self) -> bool:
+    def cancel(self, reason: str = "the job was cancelled") -> bool:
         """Stop waiting for this job; False when it had ended.
 
         Before its submission that is free. Afterwards the service runs on and is not refunded: the slot stays taken
@@ -159,9 +159,8 @@ class Job:
         """
         if self._done:
             return False
-        self.fail(
-            JobCancelledError(self._cancel_message(), generation_id=self.generation_id, credits_used=self.credits_used)
-        )
+        told = f"{reason} {self._where()}"
+        self.fail(JobCancelledError(told, generation_id=self.generation_id, credits_used=self.credits_used))
         return True
 
     @property
@@ -241,15 +240,14 @@ class Job:
             if wake in self._callbacks:
                 self._callbacks.remove(wake)
 
-    def _cancel_message(self) -> str:
+    def _where(self) -> str:
+        """How far the job got, and what that means for its money."""
         if self.generation_id:
-            return (
-                f"the job was cancelled; generation {self.generation_id} runs on at the service: "
-                f"pick it up with client.wait({self.generation_id!r})"
-            )
-        if self.status is JobStatus.SUBMITTING:
-            return "the job was cancelled while it was being submitted; the service may run it all the same"
-        return "the job was cancelled before it was submitted; nothing was charged"
+            resume = f"pick it up with client.wait({self.generation_id!r})"
+            return f"when it had become generation {self.generation_id}, which is paid: {resume}"
+        if self.status is JobStatus.QUEUED:
+            return "before it was submitted; nothing was charged"
+        return "while it was being submitted; the service may run it all the same, paid"
 
 
 class Destination:

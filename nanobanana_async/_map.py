@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+import anyio
+
 from ._exceptions import InvalidRequestError
 from ._job import Job
 from ._models import GenerateRequest, Generation
+
+CLEANUP_SECONDS = 5.0  # for the input's own clean-up, when it is an async generator
 
 Prompts: TypeAlias = Iterable[str | GenerateRequest] | AsyncIterable[str | GenerateRequest]
 
@@ -63,27 +69,27 @@ class Outcomes:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._feeder is not None:
-            self._feeder.cancel()
-            await asyncio.wait((self._feeder,))
         for _, _, job in list(self._pending.values()):
             job.cancel()
         self._ready.clear()
+        if self._feeder is not None:
+            self._feeder.cancel()
+            with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+                await asyncio.wait((self._feeder,))
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Outcome:
+        if self._feeder is None:
+            raise RuntimeError("outcomes are read inside their block: async with client.map(…) as outcomes")
         while not self._ready:
-            if self._exhausted():
+            if self._feeder.done() and not self._pending:
                 raise self._input_error or StopAsyncIteration
             await self._change()
         outcome = self._ready.popleft()
         self._changed.set()  # there is room for one more
         return outcome
-
-    def _exhausted(self) -> bool:
-        return self._feeder is None or (self._feeder.done() and not self._pending)
 
     async def _change(self) -> None:
         self._changed.clear()
@@ -91,16 +97,15 @@ class Outcomes:
 
     async def _feed(self) -> None:
         try:
-            index = 0
-            async for item in _iterate(self._prompts):
-                await self._add(index, item)
-                index += 1
-                while len(self._pending) + len(self._ready) >= self._width():
-                    await self._change()
+            async with aclosing(_numbered(self._prompts)) as items:
+                async for index, item in items:
+                    await self._add(index, item)
+                    while len(self._pending) + len(self._ready) >= self._width():
+                        await self._change()
         except Exception as error:
             self._input_error = error
         finally:
-            asyncio.get_running_loop().call_soon(self._changed.set)
+            asyncio.get_running_loop().call_soon(self._changed.set)  # when this task is done
 
     async def _add(self, index: int, item: Any) -> None:
         try:
@@ -123,10 +128,11 @@ class Outcomes:
         self._changed.set()
 
 
-async def _iterate(prompts: Prompts) -> AsyncIterator[Any]:
+async def _numbered(prompts: Prompts) -> AsyncGenerator[tuple[int, Any], None]:
+    index = itertools.count()
     if isinstance(prompts, AsyncIterable):
         async for item in prompts:
-            yield item
+            yield next(index), item
     else:
         for item in prompts:
-            yield item
+            yield next(index), item

@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
 from itertools import islice
+from pathlib import Path
+from typing import TypeVar, cast
 
 import anyio
 
@@ -38,13 +41,15 @@ from ._models import Generation, Submission
 from ._polling import PollPlan
 from ._references import encode_references
 from ._retry import RetryPolicy
+from ._sse import ServerSentEvent
 from ._watch import Watch
-from ._wire import RateLimit, check_submission, failure_of, generate_body
+from ._wire import RateLimit, check_submission, generate_body, raise_for_failure
 
 _LOGGER = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 PRESUMED_ACCEPTED = 1.0  # seconds: refusals come at once, so a blocking call still open after this was accepted
-_REFUSALS = (RateLimitError, ServerBusyError)
 
 
 class Refused(Exception):  # noqa: N818  # no error: the job goes back to the queue
@@ -80,10 +85,9 @@ class Pipeline:
         Raises: Refused, or any NanoBananaError that the job ended with.
         """
         generation = await self._generate(job, slot)
+        job.credits_used = generation.credits_used
         await job.ledger.finished(job, generation)
-        failure = failure_of(generation)
-        if failure is not None:
-            raise failure
+        raise_for_failure(generation)
         job.generation = generation
         job.advance(JobStatus.COMPLETED)
         await self._store(job, generation)
@@ -112,69 +116,68 @@ class Pipeline:
     async def _submit_and_wait(self, job: Job, slot: Slot) -> Generation:
         references = await encode_references(job.request.reference_images)
         body = generate_body(job.request, references, job.mode)
-        await self._intend(job)
         attempt = self._stream if job.mode == "stream" else self._submit
         delays = self._retry.delays()
         while True:
+            await self._intend(job)
             try:
                 return await attempt(job, slot, body)
             except ConnectError as error:
                 delay = self._retry.next_delay(error, delays)
                 if delay is None:
-                    await self._withdraw(job)
                     raise
-                await self._sleep(delay)
+            await self._sleep(delay)
 
     # ---- the submission
 
     async def _intend(self, job: Job) -> None:
-        await job.ledger.intend(job)
+        """An intent stands for as long as a POST may be under way: whoever gives up before it withdraws it."""
+        if job.cancelled:
+            raise Refused
+        try:
+            await job.ledger.intend(job)
+        except BaseException:
+            await self._withdraw(job)
+            raise
         if job.cancelled:
             await self._withdraw(job)
             raise Refused
         job.advance(JobStatus.SUBMITTING)
 
     async def _withdraw(self, job: Job) -> None:
+        if job.status is JobStatus.SUBMITTING:
+            job.advance(JobStatus.QUEUED)
         with anyio.CancelScope(shield=True):
             await job.ledger.withdrawn(job)
 
     async def _submit(self, job: Job, slot: Slot, body: bytes) -> Generation:
         """POST once; the id is recorded before anything else is awaited. Then wait for the end."""
         with anyio.CancelScope(shield=True):
-            reply = await self._post(job, slot, body)
+            reply = await self._send(job, slot, self._post(job, slot, body))
             await self._accept(job, slot, reply)
         return await self._after(reply.value, job, slot)
 
-    async def _post(self, job: Job, slot: Slot, body: bytes) -> Reply[Submission]:
+    async def _send(self, job: Job, slot: Slot, post: Awaitable[T]) -> T:
+        """The answer of a POST. One that took nothing withdraws the intent."""
         try:
-            if job.mode == "sync":
-                return await self._post_blocking(slot, body)
-            return await self._api.submit(body)
-        except _REFUSALS as refusal:
-            await self._refuse(job, slot, refusal)
+            return await post
+        except (RateLimitError, ServerBusyError) as refusal:
+            slot.refused(refusal)
+            await self._withdraw(job)
             raise Refused from refusal
-        except APIStatusError:
+        except (APIStatusError, ConnectError):
             await self._withdraw(job)
             raise
 
-    async def _post_blocking(self, slot: Slot, body: bytes) -> Reply[Submission]:
-        """The one call that waits for the images; others may go on as soon as it must have been accepted."""
+    async def _post(self, job: Job, slot: Slot, body: bytes) -> Reply[Submission]:
+        if job.mode != "sync":
+            return await self._api.submit(body)
+        # The one call that waits for the images; others may go on as soon as it must have been accepted.
         presumed = asyncio.get_running_loop().call_later(PRESUMED_ACCEPTED, slot.accepted, RateLimit())
         try:
             return await self._api.submit(body, blocking=True)
         finally:
             presumed.cancel()
-
-    async def _after(self, submission: Submission, job: Job, slot: Slot) -> Generation:
-        check_submission(submission)
-        if submission.image_urls:
-            return submitted_generation(submission, job.request)
-        return await self._poll(job, slot)
-
-    async def _refuse(self, job: Job, slot: Slot, refusal: RateLimitError | ServerBusyError) -> None:
-        slot.refused(refusal)
-        await self._withdraw(job)
-        job.advance(JobStatus.QUEUED)
 
     async def _accept(self, job: Job, slot: Slot, reply: Reply[Submission]) -> None:
         slot.accepted(reply.rate_limit)
@@ -185,6 +188,12 @@ class Pipeline:
             await job.ledger.accepted(job, reply.value)
         if job.cancelled and job.generation_id:
             _LOGGER.warning("a cancelled job runs on as generation %s", job.generation_id)
+
+    async def _after(self, submission: Submission, job: Job, slot: Slot) -> Generation:
+        check_submission(submission)
+        if submission.image_urls:
+            return submitted_generation(submission, job.request)
+        return await self._poll(job, slot)
 
     # ---- the wait
 
@@ -203,34 +212,43 @@ class Pipeline:
 
     async def _stream(self, job: Job, slot: Slot, body: bytes) -> Generation:
         """Follow the stream; when it drops and the id is known, go on by polling."""
+        async with AsyncExitStack() as stack:
+            with anyio.CancelScope(shield=True):
+                source = await self._send(job, slot, stack.enter_async_context(self._api.stream(body)))
+                plain = source.submission
+                await self._accept(job, slot, Reply(plain or Submission(), source.rate_limit))
+            generation = await self._follow(job, source) if plain is None else None
+        if generation is not None:
+            return generation
+        return await (self._poll(job, slot) if plain is None else self._after(plain, job, slot))
+
+    async def _follow(self, job: Job, source: EventSource) -> Generation | None:
+        """The generation that the stream ends with; None when it broke off and its id is known."""
         reader = StreamReader(job.request)
         try:
-            async with self._api.stream(body) as source:
-                return await self._follow(job, slot, source, reader)
-        except _REFUSALS as refusal:
-            await self._refuse(job, slot, refusal)
-            raise Refused from refusal
-        except ConnectError:
-            raise
-        except APIStatusError:
-            await self._withdraw(job)
-            raise
+            return await self._read(job, source, reader)
         except TransportError as error:
-            return await self._pick_up(job, slot, reader, error)
+            if job.generation_id is None:
+                raise StreamInterruptedError(
+                    f"the stream broke at {reader.progress:g} % ({error}) before it told the generation's id; "
+                    "a paid generation may be running and can't be picked up",
+                    credits_used=reader.credits_used,
+                ) from error
+        job.emit(StreamEvent("status", "The stream broke off; polling instead", reader.progress))
+        return None
 
-    async def _follow(self, job: Job, slot: Slot, source: EventSource, reader: StreamReader) -> Generation:
-        plain = source.submission
-        await self._accept(job, slot, Reply(plain or Submission(), source.rate_limit))
-        if plain is not None:
-            return await self._after(plain, job, slot)
-        async for raw in source.events():
-            event = reader.read(raw)
-            await self._learn(job, reader)
-            if event is not None:
-                job.emit(event)
-            if event is not None and event.generation is not None:
-                return event.generation
-        raise TransportError("the stream ended early")
+    async def _read(self, job: Job, source: EventSource, reader: StreamReader) -> Generation:
+        async with aclosing(cast("AsyncGenerator[ServerSentEvent, None]", source.events())) as events:
+            async for raw in events:
+                try:
+                    event = reader.read(raw)
+                finally:
+                    await self._learn(job, reader)
+                if event is not None and event.generation is not None:
+                    return event.generation
+                if event is not None:
+                    job.emit(event)
+        raise TransportError("it ended before its last event")
 
     async def _learn(self, job: Job, reader: StreamReader) -> None:
         """Record the id as soon as the stream tells it."""
@@ -241,23 +259,15 @@ class Pipeline:
             with anyio.CancelScope(shield=True):
                 await job.ledger.accepted(job, told)
 
-    async def _pick_up(self, job: Job, slot: Slot, reader: StreamReader, error: TransportError) -> Generation:
-        if job.generation_id is None:
-            raise StreamInterruptedError(
-                f"the stream broke at {reader.progress:g} % ({error}) before it told the generation's id; "
-                "a paid generation may be running and can't be picked up",
-                credits_used=reader.credits_used,
-            ) from error
-        job.emit(StreamEvent("status", "The stream broke off; polling instead", reader.progress))
-        return await self._poll(job, slot)
-
     # ---- the files
 
     async def _store(self, job: Job, generation: Generation) -> None:
-        if job.destination is None or job.cancelled:
-            job.complete(generation)
-            return
-        files = await self._downloads.save(generation, job.destination.folder, stem=job.destination.stem)
-        await job.ledger.stored(job, files)
-        job.advance(JobStatus.STORED)
+        """Download, unless or until nobody wants it any more."""
+        files: list[Path] = []
+        if job.destination is not None and not job.cancelled:
+            with anyio.CancelScope() as wanted:
+                job.add_done_callback(lambda _: wanted.cancel())
+                files = await self._downloads.save(generation, job.destination.folder, stem=job.destination.stem)
+                await job.ledger.stored(job, files)
+                job.advance(JobStatus.STORED)
         job.complete(generation, files)

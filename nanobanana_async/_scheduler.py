@@ -23,7 +23,6 @@ from ._exceptions import (
     AuthenticationError,
     BlockedError,
     InsufficientCreditsError,
-    JobCancelledError,
     NanoBananaError,
     PermissionDeniedError,
 )
@@ -102,7 +101,8 @@ class Scheduler:
     ) -> None:
         self._limiter = limiter
         self._run_in_slot = run
-        self._max_queued = max_queued
+        self._room = asyncio.Semaphore(max_queued)
+        self._newcomers: set[Job] = set()  # those that hold a place of `_room`: from their arrival to their first slot
         self._queue = JobQueue()
         self._live: set[Job] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,12 +128,13 @@ class Scheduler:
         finally:
             self._stopped = True
             for job in (*self._queue.waiting(), *self._live):
-                self._close(job)
+                job.cancel("the client was closed")
             self._wake()
 
     def stop(self) -> None:
         """Submit nothing more, and let `serve` come to its end. Idempotent."""
         self._stopped = True
+        self._room.release()
         if self._scope is not None:
             self._scope.cancel()
 
@@ -145,12 +146,13 @@ class Scheduler:
 
     async def enqueue(self, job: Job) -> None:
         """Add a job, waiting for room first. Cancelled while waiting, the job was never added."""
-        while len(self._queue) >= self._max_queued and not self._stopped:
-            await self._change()
+        await self._room.acquire()
         if self._stopped:
+            self._room.release()  # the next one who waits shall hear of it as well
             raise RuntimeError("the client is closed; open a new one")
-        job.add_done_callback(self._forget)
+        self._newcomers.add(job)
         self._queue.push(job)
+        job.add_done_callback(self._forget)  # at once, should it have been cancelled meanwhile
         self._wake()
 
     def statistics(self) -> SchedulerStatistics:
@@ -184,6 +186,7 @@ class Scheduler:
                 slot.release()
                 continue
             self._live.add(job)
+            self._make_room(job)
             self._wake()
             jobs.start_soon(self._run, job, slot)
 
@@ -208,7 +211,7 @@ class Scheduler:
             self._live.discard(job)
             self._credits_used += job.credits_used or 0
             if self._stopped:
-                self._close(job)
+                job.cancel("the client was closed")
             self._wake()
 
     def _fail(self, job: Job, error: NanoBananaError) -> None:
@@ -219,15 +222,13 @@ class Scheduler:
             for waiting in self._queue.waiting():
                 waiting.fail(_not_sent(error))
 
-    def _close(self, job: Job) -> None:
-        if job.done():
-            return
-        told = f"the client was closed before job {job.id} ended"
-        if job.generation_id:
-            told += f"; generation {job.generation_id} runs on: pick it up with client.wait({job.generation_id!r})"
-        job.fail(JobCancelledError(told, generation_id=job.generation_id, credits_used=job.credits_used))
+    def _make_room(self, job: Job) -> None:
+        if job in self._newcomers:
+            self._newcomers.remove(job)
+            self._room.release()
 
     def _forget(self, job: Job) -> None:
+        self._make_room(job)
         self._queue.forget(job)
         if job.error is None:
             self._completed += 1

@@ -25,8 +25,8 @@ class EventStream:
     def __init__(self, job: Job, enqueue: Callable[[Job], Awaitable[None]]) -> None:
         self.job = job
         self._enqueue = enqueue
-        self._events: asyncio.Queue[StreamEvent | None] = asyncio.Queue()
-        self._ended = False
+        self._events: asyncio.Queue[StreamEvent | None] = asyncio.Queue()  # None: the job has ended
+        self._entered = self._ended = False
 
     @property
     def generation(self) -> Generation | None:
@@ -34,9 +34,10 @@ class EventStream:
         return self.job.generation
 
     async def __aenter__(self) -> Self:
+        self._entered = True
         self.job.on_event = self._events.put_nowait
-        await self._enqueue(self.job)
         self.job.add_done_callback(lambda _: self._events.put_nowait(None))
+        await self._enqueue(self.job)
         return self
 
     async def __aexit__(
@@ -48,16 +49,13 @@ class EventStream:
         return self
 
     async def __anext__(self) -> StreamEvent:
+        if not self._entered:
+            raise RuntimeError("a stream is read inside its block: async with client.stream(…) as events")
         if self._ended:
             raise StopAsyncIteration
-        event = await self._events.get()
-        if event is None:
-            event = await self._last()
-        self._ended = event.type == "complete"
-        return event
+        return await self._events.get() or await self._last()
 
     async def _last(self) -> StreamEvent:
-        """The job ended without a complete event of its own: it failed, or polling saw its end."""
         self._ended = True
         generation = await self.job.result()
         return StreamEvent("complete", "Generation completed", 100.0, generation)

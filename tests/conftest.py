@@ -1,0 +1,96 @@
+"""What the tests share: an emulator and a client of it, over real sockets, both in a hurry."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from nanobanana_async import Backoff, Client, GenerateRequest, Job, RetryPolicy
+from nanobanana_async.emulator import Emulator
+
+Online: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Emulator, Client]]]
+
+KEY = "nb_test"
+IN_A_HURRY: dict[str, Any] = {
+    "poll": 0.01,
+    "retry": RetryPolicy(backoff=Backoff(initial_delay=0.01, max_delay=0.05)),
+}
+SMALL: dict[str, Any] = {"duration": 0.015, "retry_after": 0.01, "image_size": 48, "image_format": "png"}
+
+
+@pytest.fixture
+def online() -> Online:
+    """`async with online(limit=3, client={"max_concurrency": 2}) as (emulator, client)`."""
+
+    @asynccontextmanager
+    async def open_both(*, client: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[Any]:
+        async with Emulator(**{**SMALL, **settings}) as emulator:
+            async with Client(KEY, base_url=emulator.url, **{**IN_A_HURRY, **(client or {})}) as opened:
+                yield emulator, opened
+
+    return open_both
+
+
+@pytest.fixture
+async def leaks_nothing() -> AsyncIterator[None]:
+    """The test leaves no task and no file descriptor behind."""
+    tasks, descriptors = asyncio.all_tasks(), _descriptors()
+    yield
+    left = asyncio.all_tasks() - tasks - {asyncio.current_task()}
+    assert not left
+    assert _descriptors() <= descriptors
+
+
+def _descriptors() -> int:
+    """Open ones of this process, where the system tells."""
+    listing = Path("/proc/self/fd")
+    return len(os.listdir(listing)) if listing.exists() else 0
+
+
+class Recorder:
+    """A ledger that writes down which hook was called, and what the service knew at that moment."""
+
+    def __init__(self, emulator: Emulator | None = None) -> None:
+        self.hooks: list[str] = []
+        self.posts: list[int] = []
+        self.generation_id: str | None = None
+        self._emulator = emulator
+
+    async def intend(self, job: Job) -> None:
+        self._note("intend")
+
+    async def withdrawn(self, job: Job) -> None:
+        self._note("withdrawn")
+
+    async def accepted(self, job: Job, submission: Any) -> None:
+        self.generation_id = submission.generation_id
+        self._note("accepted")
+
+    async def finished(self, job: Job, generation: Any) -> None:
+        self._note("finished")
+
+    async def stored(self, job: Job, files: list[Path]) -> None:
+        self._note("stored")
+
+    def _note(self, hook: str) -> None:
+        self.hooks.append(hook)
+        if self._emulator is not None:
+            self.posts.append(self._emulator.ledger.requests["POST /generate"])
+
+
+@pytest.fixture
+def recorder() -> type[Recorder]:
+    """The class: a test may need several."""
+    return Recorder
+
+
+@pytest.fixture
+def new_job() -> Callable[..., Job]:
+    """A job for `Client.enqueue`, by its prompt."""
+    return lambda prompt="a cat", **options: Job(GenerateRequest(prompt=prompt), **options)

@@ -1,0 +1,126 @@
+"""The account's slots, as the service sees them: all used, none exceeded, whatever it announces."""
+
+import asyncio
+
+import pytest
+
+from nanobanana_async import AccountLimiter, Client
+from nanobanana_async.emulator import Fault, FaultPlan
+
+pytestmark = pytest.mark.usefixtures("leaks_nothing")
+
+
+async def generate_all(client, count, **fields):
+    return await asyncio.gather(*(client.generate(f"cat {number}", **fields) for number in range(count)))
+
+
+@pytest.mark.parametrize(("announce", "refusals"), [("always", {}), ("refusals", {429: 1})])
+async def test_an_announced_limit_is_used_in_full_and_never_exceeded(online, announce, refusals):
+    """40 jobs at a limit of 3: 3 at once, never a fourth, one credit each, no 429 once the limit is learned."""
+    async with online(limit=3, announce=announce, credits=40) as (emulator, client):
+        await generate_all(client, 40)
+        assert emulator.ledger.peak_active == 3
+        assert emulator.ledger.charges == emulator.ledger.credits_charged == client.statistics().credits_used == 40
+        assert emulator.ledger.refusals == refusals
+        assert client.statistics().limit == 3
+
+
+@pytest.mark.parametrize("limit", [1, 5])
+async def test_a_limit_that_nobody_announces_is_found_from_few_refusals(online, limit):
+    """At most 6 refusals, and all of the slots are used."""
+    async with online(limit=limit, announce="never", duration=0.02) as (emulator, client):
+        await generate_all(client, 10 + 3 * limit)
+        assert emulator.ledger.peak_active == limit
+        assert emulator.ledger.refusals[429] <= 6
+        assert emulator.ledger.charges == 10 + 3 * limit
+
+
+@pytest.mark.parametrize("announce", ["always", "never"])
+async def test_slots_held_by_open_requests_only(online, announce):
+    """The other reading of the limit: polls may meet a 429 as well, and no job is lost or paid twice."""
+    async with online(scope="request", limit=2, announce=announce, latency=0.002) as (emulator, client):
+        await generate_all(client, 20)
+        assert emulator.ledger.charges == client.statistics().completed == 20
+        assert client.statistics().credits_used == 20
+
+
+async def test_a_busy_server_bounds_what_runs(online):
+    """503 is refunded, and backs off as a 429 does."""
+    async with online(limit=None, capacity=4) as (emulator, client):
+        await generate_all(client, 20)
+        assert emulator.ledger.peak_active == 4
+        assert emulator.ledger.refusals[503] <= 6
+        assert emulator.account("nb_test").credits == 1000 - 20
+
+
+async def test_a_limit_raised_during_a_run_is_used(online):
+    """The next answer's header tells it."""
+    async with online(limit=1) as (emulator, client):
+        await client.generate("before")
+        emulator.account("nb_test").limit = 4
+        await generate_all(client, 16)
+        assert emulator.ledger.peak_active == 4
+
+
+async def test_a_limit_raised_silently_is_found_after_the_hold_off(online):
+    """With every slot full and the hold-off over, one more is asked for; the answer yes asks on."""
+    ahead = 0.0
+    limiter = AccountLimiter(clock=lambda: asyncio.get_running_loop().time() + ahead)
+    async with online(limit=2, announce="never", client={"limiter": limiter}) as (emulator, client):
+        await generate_all(client, 8)
+        emulator.account("nb_test").limit = 5
+        ahead = 3600.0
+        await generate_all(client, 30)
+        assert emulator.ledger.peak_active == 5
+
+
+async def test_a_limit_lowered_during_a_run_is_kept(online):
+    """What runs is left alone; nothing new goes out until there is room under the new limit."""
+    async with online(limit=6, duration=0.05) as (emulator, client):
+        first = asyncio.create_task(generate_all(client, 12))
+        await emulator.until(lambda: emulator.ledger.active == 6)
+        emulator.account("nb_test").limit = 2
+        await emulator.until(lambda: emulator.ledger.active <= 2)
+        emulator.ledger.peak_active = emulator.ledger.active
+        await first
+        assert emulator.ledger.peak_active == 2
+        assert emulator.ledger.charges == 12
+
+
+async def test_two_clients_of_one_account_share_its_slots(online):
+    """Neither knows of the other; both end, each prompt is paid once, few submissions are refused."""
+    async with online(limit=3) as (emulator, client):
+        async with Client("nb_test", base_url=emulator.url, poll=0.01) as other:
+            await asyncio.gather(generate_all(client, 15), generate_all(other, 15))
+        assert emulator.ledger.peak_active == 3
+        assert emulator.ledger.charges == 30
+        assert emulator.ledger.refusals[429] <= 12
+
+
+async def test_two_clients_with_one_limiter_meet_no_refusal(online):
+    """One account has one limiter, however many clients share it."""
+    async with online(limit=3) as (emulator, client):
+        await client.generate("learns the limit")
+        shared = AccountLimiter()
+        options = {"base_url": emulator.url, "poll": 0.01, "limiter": shared}
+        async with Client("nb_test", **options) as one, Client("nb_test", **options) as two:
+            await asyncio.gather(generate_all(one, 10), generate_all(two, 10))
+        assert emulator.ledger.refusals == {}
+        assert shared.statistics().running == shared.statistics().submitting == 0
+
+
+async def test_max_concurrency_is_a_ceiling_below_the_limit(online):
+    """The user's own bound holds, also in streams."""
+    async with online(limit=5, client={"max_concurrency": 2}) as (emulator, client):
+        await asyncio.gather(generate_all(client, 6), generate_all(client, 6, mode="sync"))
+        assert emulator.ledger.peak_active == 2
+
+
+async def test_a_refused_job_is_sent_again_and_paid_once(online):
+    """429 and 503 go back to the queue, uncharged."""
+    plan = FaultPlan(Fault("submit", "refuse", times=1), Fault("submit", "busy", times=1))
+    async with online(limit=2, faults=plan) as (emulator, client):
+        generation = await client.generate("a cat")
+        assert emulator.ledger.charged_prompts() == ["a cat"]
+        assert generation.credits_used == emulator.ledger.credits_charged == 1
+        assert client.statistics().refusals == 2
