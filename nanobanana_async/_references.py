@@ -16,7 +16,8 @@ from ._images import SNIFF_BYTES, data_uri, sniff
 
 MAX_REFERENCES = 9  # what live callers send at most
 MAX_REFERENCE_BYTES = 1_500_000  # each, before base64; what the live service was seen to take
-_PNG_MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})  # what PNG can hold of Pillow's modes
+_PNG_MODES = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})  # what PNG can hold of Pillow's modes
+_NEAREST_MODE = {"I": "I;16", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}  # any other becomes RGB
 _MAX_HEADER = 200  # characters; what stands before the comma of a data URI
 _DATA_URI = re.compile(r"data:image/[^,]+;base64,", re.IGNORECASE)
 
@@ -80,7 +81,7 @@ def _bytes_of(image: Any, name: str) -> bytes:
 def _png(picture: Any, name: str) -> bytes:
     buffer = io.BytesIO()
     try:
-        fitting = picture if picture.mode in _PNG_MODES else picture.convert("RGB")
+        fitting = picture if picture.mode in _PNG_MODES else picture.convert(_NEAREST_MODE.get(picture.mode, "RGB"))
         fitting.save(buffer, format="PNG")
     except (OSError, ValueError) as error:  # a picture is decoded on use: a broken one shows up here
         raise InvalidRequestError(f"{name} can't be encoded as PNG: {error}") from error
@@ -140,7 +141,7 @@ def _mime(head: bytes) -> str | None:
 
 
 def _is_link(image: Any) -> bool:
-    return isinstance(image, str) and image.lower().startswith(("https://", "http://", "data:"))
+    return isinstance(image, str) and image[:8].lower().startswith(("https://", "http://", "data:"))
 
 
 def _is_picture(image: Any) -> bool:
