@@ -144,11 +144,13 @@ class _AccountSlot:
 
     def forsake(self, seconds: float) -> None:
         """Nobody will see this generation's end: count it for `seconds` more."""
-        if self._state is not _State.GIVEN_BACK:
-            until = self._limiter._clock() + seconds
-            self._limiter._admission.forsaken(until, submitting=self._state is _State.SUBMITTING)
-            self._state = _State.GIVEN_BACK
-            self._limiter._changed()
+        now, admission = self._limiter._clock(), self._limiter._admission
+        if self._state is _State.SUBMITTING:
+            admission.lost(now + seconds, now)
+        elif self._state is _State.RUNNING:
+            admission.forsaken(now + seconds)
+        self._state = _State.GIVEN_BACK
+        self._limiter._changed()
 
     def release(self) -> None:
         """The generation ended, or was never submitted."""
