@@ -1,0 +1,165 @@
+"""A thread of its own for a SQLite connection, with group commit.
+
+Whatever waits when the thread is free goes into one transaction, so sixteen producers share one sync to disk. An
+order's future is settled after its commit, never before: who gets an answer may rely on it.
+
+When one order of a group fails, the group is rolled back and each is run again by itself, so that the others don't
+suffer and nothing is half done. An order must therefore be repeatable; one that isn't (it drains an iterator) is run
+`alone`. Cancelling a waiting producer takes nothing back: its order is run and committed like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+T = TypeVar("T")
+Session: TypeAlias = Callable[[], AbstractContextManager[sqlite3.Connection]]
+
+MAX_GROUP = 512  # orders; beyond some dozen the sync is paid for, and nobody should wait for too many others
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Order:
+    work: Callable[[sqlite3.Connection], Any]
+    future: asyncio.Future[Any]
+    alone: bool = False
+    result: Any = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Wake the producer; in the loop. A cancelled one is told nothing, so a failure is at least logged."""
+        if not self.future.done():
+            if self.error is None:
+                self.future.set_result(self.result)
+            else:
+                self.future.set_exception(self.error)
+        elif self.error is not None:
+            _log.warning("an order failed after its producer was cancelled: %s", self.error)
+
+
+class Writer:
+    """Runs functions of a connection, each in a transaction. `session` is entered and left in the thread.
+
+    `explain` turns SQLite's errors into what producers should see. Belongs to the loop that started it.
+    """
+
+    def __init__(self, session: Session, *, explain: Callable[[sqlite3.Error], Exception]) -> None:
+        self._session = session
+        self._explain = explain
+        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._live, name="nanobanana-journal", daemon=True)
+        self._closing = False
+
+    async def start(self) -> None:
+        """Open the session. Raises: what the session raises."""
+        self._loop = asyncio.get_running_loop()
+        self._opened = _Order(_nothing, self._loop.create_future())
+        self._ended = _Order(_nothing, self._loop.create_future())
+        self._thread.start()
+        try:
+            await self._opened.future
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, alone: bool = False) -> T:
+        """Run `work(connection)` and return its result once it is committed.
+
+        Raises: what `work` raises, and for SQLite's errors what `explain` makes of them; then nothing was written.
+        """
+        if self._closing:
+            raise RuntimeError("the journal is closed")
+        order = _Order(work, self._loop.create_future(), alone)
+        self._orders.put(order)
+        result: T = await order.future
+        return result
+
+    async def aclose(self) -> None:
+        """Commit what is waiting, leave the session, end the thread."""
+        if not self._closing:
+            self._closing = True
+            self._orders.put(None)
+        try:
+            await asyncio.shield(self._ended.future)
+        finally:  # at once, but for a cancelled close: then the loop waits, for nobody may find the folder half closed
+            self._thread.join()
+
+    # ---- in the thread
+
+    def _live(self) -> None:
+        try:
+            with self._session() as connection:
+                self._tell([self._opened])
+                self._serve(connection)
+        except BaseException as error:
+            self._opened.error = error  # unless it did open: then this says that it did not close well
+            self._tell([self._opened])
+        self._tell([self._ended])
+
+    def _serve(self, connection: sqlite3.Connection) -> None:
+        open_ = True
+        while open_:
+            orders, open_ = self._collect()
+            for alone, run in itertools.groupby(orders, key=lambda order: order.alone):
+                for group in ([order] for order in run) if alone else [list(run)]:
+                    self._commit(connection, group)
+
+    def _collect(self) -> tuple[list[_Order], bool]:
+        """All that waits, and whether more may come; blocks until there is something."""
+        orders: list[_Order] = []
+        while (order := self._orders.get()) is not None:
+            orders.append(order)
+            if len(orders) == MAX_GROUP or self._orders.empty():  # nobody else takes orders away
+                return orders, True
+        return orders, False
+
+    def _commit(self, connection: sqlite3.Connection, group: list[_Order]) -> None:
+        try:
+            connection.execute("BEGIN")
+            for order in group:
+                order.result = order.work(connection)
+            connection.execute("COMMIT")
+        except BaseException as error:
+            _roll_back(connection)
+            if len(group) > 1:
+                for order in group:
+                    self._commit(connection, [order])
+                return
+            group[0].error = self._explained(error)
+        self._tell(group)
+
+    def _explained(self, error: BaseException) -> BaseException:
+        if not isinstance(error, sqlite3.Error):
+            return error
+        explained = self._explain(error)
+        explained.__cause__ = error
+        return explained
+
+    def _tell(self, orders: list[_Order]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed over our head; the orders are committed
+            self._loop.call_soon_threadsafe(_settle, orders)
+
+
+def _settle(orders: list[_Order]) -> None:
+    for order in orders:
+        order.settle()
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):  # SQLite itself rolls back after some errors, a full disk among them
+        if connection.in_transaction:
+            connection.rollback()
+
+
+def _nothing(_: sqlite3.Connection) -> None: ...
