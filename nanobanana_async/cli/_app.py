@@ -1,0 +1,142 @@
+"""The commands and their options. Each imports its work only when it runs, so that --help is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .._version import __version__
+
+app = typer.Typer(
+    name="nanobanana",
+    help="Prompts to image files through the Nano Banana API: every slot busy, no credit spent twice, no image lost.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # without rich, --help takes half the time
+    pretty_exceptions_enable=False,  # they print local variables, the key among them
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="The key comes from NANO_BANANA_API_KEY. Exit codes: 0 all stored, 1 some jobs did not end in files, "
+    "2 bad input or usage, 3 key or access, 4 credits, 130 interrupted.",
+)
+
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]
+BaseUrl = Annotated[str | None, typer.Option("--base-url", metavar="URL", help="Instead of NANO_BANANA_BASE_URL.")]
+FirstPoll = Annotated[
+    float | None, typer.Option("--first-poll", metavar="S", min=0, help="Seconds before the first look at a job.")
+]
+PollInterval = Annotated[
+    float | None, typer.Option("--poll-interval", metavar="S", min=0.001, help="Fixed seconds between looks.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ModelName = Annotated[str | None, typer.Option("-m", "--model", metavar="MODEL", help="See `nanobanana models`.")]
+Ratio = Annotated[str | None, typer.Option("-a", "--aspect-ratio", metavar="RATIO", help="Like 16:9.")]
+Quantity = Annotated[int | None, typer.Option("-n", "--quantity", metavar="N", min=1, help="Images for a prompt.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if show:
+        typer.echo(f"nanobanana_async {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw.")],
+    model: ModelName = None,
+    aspect_ratio: Ratio = None,
+    references: Annotated[
+        list[str] | None, typer.Option("-r", "--reference", metavar="REF", help="Image file, URL or data URI.")
+    ] = None,
+    quantity: Quantity = None,
+    mode: Annotated[Literal["async", "sync", "stream"], typer.Option(help="How to wait for it.")] = "async",
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the images go.")] = Path(),
+    as_json: Json = False,
+    first_poll: FirstPoll = None,
+    poll_interval: PollInterval = None,
+    base_url: BaseUrl = None,
+    verbose: Verbose = False,
+) -> None:
+    """Draw one prompt; print the paths of its images."""
+    from ._generate import GenerateOptions, generate
+    from ._run import Connection, run
+
+    options = GenerateOptions(prompt, model, aspect_ratio, tuple(references or ()), quantity, mode, output, as_json)
+    run(generate(Connection(base_url, first_poll, poll_interval), options), verbose=verbose)
+
+
+@app.command()
+def get(
+    generation_id: Annotated[str, typer.Argument(metavar="ID", help="A generation's id.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="Save its images.")] = None,
+    as_json: Json = False,
+    first_poll: FirstPoll = None,
+    poll_interval: PollInterval = None,
+    base_url: BaseUrl = None,
+    verbose: Verbose = False,
+) -> None:
+    """Look at a generation by its id, or pick it up again."""
+    from ._look import get
+    from ._run import Connection, run
+
+    connection = Connection(base_url, first_poll, poll_interval)
+    run(get(connection, generation_id, wait=wait, output=output, as_json=as_json), verbose=verbose)
+
+
+@app.command()
+def models(as_json: Json = False, base_url: BaseUrl = None, verbose: Verbose = False) -> None:
+    """List the models and what an image costs with each."""
+    from ._look import models
+    from ._run import Connection, run
+
+    run(models(Connection(base_url), as_json=as_json), verbose=verbose)
+
+
+@app.command()
+def credits(as_json: Json = False, base_url: BaseUrl = None, verbose: Verbose = False) -> None:  # noqa: A001
+    """Print the account's balance."""
+    from ._look import credits_left
+    from ._run import Connection, run
+
+    run(credits_left(Connection(base_url), as_json=as_json), verbose=verbose)
+
+
+@app.command()
+def emulator(
+    port: Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="0 takes a free one.")] = 8765,
+    limit: Annotated[int, typer.Option(metavar="L", min=0, help="Slots of each account; 0 is no limit.")] = 1,
+    scope: Annotated[Literal["generation", "request"], typer.Option(help="What holds a slot.")] = "generation",
+    credit: Annotated[int, typer.Option("--credits", metavar="N", min=0, help="Of each new account.")] = 1000,
+    duration: Annotated[float, typer.Option(metavar="S", min=0, help="Median seconds of a generation.")] = 12.0,
+    sigma: Annotated[float, typer.Option(min=0, help="Spread of the log-normal durations.")] = 0.35,
+    capacity: Annotated[int | None, typer.Option(min=1, help="Generations of all accounts; then 503.")] = None,
+    keys: Annotated[
+        list[str] | None, typer.Option("--key", metavar="KEY", help="An account's key; without, any nb_… will do.")
+    ] = None,
+    announce: Annotated[
+        Literal["always", "refusals", "never"], typer.Option(help="When X-RateLimit-* is told.")
+    ] = "always",
+    seed: Annotated[int, typer.Option(help="Of the durations.")] = 0,
+    verbose: Verbose = False,
+) -> None:
+    """Run the whole API on this machine: no key, no network, no cost."""
+    from ._emulator import serve
+    from ._run import run
+
+    run(
+        serve(
+            port=port,
+            limit=limit or None,
+            scope=scope,
+            credits=credit,
+            duration=duration,
+            sigma=sigma,
+            capacity=capacity,
+            keys=keys or None,
+            announce=announce,
+            seed=seed,
+        ),
+        verbose=verbose,
+    )
