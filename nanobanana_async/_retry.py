@@ -29,7 +29,7 @@ def parse_retry_after(value: str | None, *, now: datetime | None = None) -> floa
 def _seconds_until(value: str, now: datetime) -> float | None:
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

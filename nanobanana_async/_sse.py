@@ -29,8 +29,8 @@ class SSEDecoder:
     """Feed it chunks cut anywhere; it gives the events that are complete."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []  # the unfinished line, joined once when its end comes
-        self._pending = 0
+        self._rest = bytearray()  # the unfinished line
+        self._size = 0  # bytes of the unfinished event's data
         self._after_cr = False
         self._at_start = True
         self._data: list[bytes] = []
@@ -49,12 +49,11 @@ class SSEDecoder:
 
     def close(self) -> Iterator[ServerSentEvent]:
         """The event that the end of the stream cut off before its blank line, if it holds data."""
-        rest = b"".join(self._parts)
-        self._parts.clear()
-        for line in (rest, b""):
-            event = self._take(self._without_mark(line)) if line or self._data else None
-            if event is not None:
-                yield event
+        if self._rest:
+            self._take(self._end_line())
+        event = self._dispatch()
+        if event is not None:
+            yield event
 
     def _lines(self, chunk: bytes) -> Iterator[bytes]:
         if self._after_cr and chunk:
@@ -62,26 +61,24 @@ class SSEDecoder:
             chunk = chunk.removeprefix(b"\n")  # the second half of a CRLF that a chunk boundary cut
         start = 0
         for end in _LINE_END.finditer(chunk):
-            self._parts.append(chunk[start : end.start()])
+            self._rest += chunk[start : end.start()]
             start = end.end()
-            line = b"".join(self._parts)
-            self._parts.clear()
-            yield self._without_mark(line)
+            yield self._end_line()
         self._after_cr = chunk.endswith(b"\r") or (self._after_cr and not chunk)
-        if start < len(chunk):
-            self._parts.append(chunk[start:])
-            self._grow(len(chunk) - start)
+        self._rest += chunk[start:]
+        self._check_size()
 
-    def _grow(self, size: int) -> None:
-        self._pending += size
-        if self._pending > MAX_EVENT_BYTES:
-            raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
-
-    def _without_mark(self, line: bytes) -> bytes:
+    def _end_line(self) -> bytes:
+        line = bytes(self._rest)
+        self._rest.clear()
         if self._at_start:
             self._at_start = False
             return line.removeprefix(_BYTE_ORDER_MARK)
         return line
+
+    def _check_size(self) -> None:
+        if self._size + len(self._rest) > MAX_EVENT_BYTES:
+            raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
 
     def _take(self, line: bytes) -> ServerSentEvent | None:
         if not line:
@@ -92,7 +89,8 @@ class SSEDecoder:
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
-            self._grow(len(value))
+            self._size += len(value) + 1  # the line end counts: empty lines take room as well
+            self._check_size()
         elif name == b"event":
             self._event = value
         elif name == b"id" and b"\0" not in value:
@@ -101,7 +99,7 @@ class SSEDecoder:
 
     def _dispatch(self) -> ServerSentEvent | None:
         data, event = self._data, self._event
-        self._data, self._event, self._pending = [], b"", 0
+        self._data, self._event, self._size = [], b"", 0
         if not data:
             return None
         return ServerSentEvent(
