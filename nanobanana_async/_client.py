@@ -88,7 +88,7 @@ class Client:
         self._plan = PollPlan.of(poll)
         self._retry = retry or RetryPolicy()
         self._api = Api(self._transport)
-        self._watch = Watch(self._api, self._plan)
+        self._watch = Watch(self._api, self._plan, backoff=self._retry.backoff)
         self._downloads = Downloads(self._transport, retry=self._retry)
         self._pipeline = Pipeline(
             self._api,
@@ -161,6 +161,8 @@ class Client:
         At most `max_pending` prompts are held between the input and whoever reads the outcomes.
         """
         engine = self._started()
+        if max_pending is not None and max_pending < 1:
+            raise ValueError(f"max_pending must be at least 1 (got {max_pending})")
         return Outcomes(
             prompts,
             make_job=lambda item: self._make_job(GenerateRequest.of(item, **fields), mode=mode, priority=priority),

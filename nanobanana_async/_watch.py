@@ -16,7 +16,6 @@ from ._retry import Backoff, respect_floor
 from ._wire import RateLimit
 
 FINAL_ERRORS = 3  # looks in a row that answer with an error no retry mends (401, 404 …) before it is believed
-AFTER_ERROR = Backoff(initial_delay=0.25, max_delay=30.0)
 
 
 def _ignore(_: RateLimit) -> None:
@@ -31,11 +30,13 @@ class Watch:
         api: Api,
         plan: PollPlan,
         *,
+        backoff: Backoff,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._plan = plan
+        self._backoff = backoff
         self._sleep = sleep
         self._clock = clock
 
@@ -52,7 +53,7 @@ class Watch:
         Raises: GenerationTimeoutError after `timeout` seconds; APIStatusError when the service keeps denying it.
         """
         deadline = self._clock() + timeout
-        errors = _Errors(generation_id)
+        errors = _Errors(generation_id, self._backoff)
         delays = itertools.chain((0.0,) if at_once else (), self._plan.delays())
         for delay in delays:
             await self._sleep(min(max(delay, errors.delay), max(0.0, deadline - self._clock())))
@@ -83,14 +84,15 @@ class Watch:
 class _Errors:
     """Errors in a row, and how long they ask to wait."""
 
-    def __init__(self, generation_id: str) -> None:
+    def __init__(self, generation_id: str, backoff: Backoff) -> None:
         self._generation_id = generation_id
+        self._backoff = backoff
         self.clear()
 
     def clear(self) -> None:
         self.delay = 0.0
         self._final = 0
-        self._delays: Iterator[float] = AFTER_ERROR.delays()
+        self._delays: Iterator[float] = self._backoff.delays()
 
     def add(self, error: NanoBananaError) -> None:
         self.delay = respect_floor(next(self._delays), error.retry_after)

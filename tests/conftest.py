@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -30,9 +29,12 @@ def online() -> Online:
 
     @asynccontextmanager
     async def open_both(*, client: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[Any]:
-        async with Emulator(**{**SMALL, **settings}) as emulator:
-            async with Client(KEY, base_url=emulator.url, **{**IN_A_HURRY, **(client or {})}) as opened:
-                yield emulator, opened
+        options = {**IN_A_HURRY, **(client or {})}
+        async with (
+            Emulator(**{**SMALL, **settings}) as emulator,
+            Client(KEY, base_url=emulator.url, **options) as opened,
+        ):
+            yield emulator, opened
 
     return open_both
 
@@ -50,7 +52,7 @@ async def leaks_nothing() -> AsyncIterator[None]:
 def _descriptors() -> int:
     """Open ones of this process, where the system tells."""
     listing = Path("/proc/self/fd")
-    return len(os.listdir(listing)) if listing.exists() else 0
+    return sum(1 for _ in listing.iterdir()) if listing.exists() else 0
 
 
 class Recorder:
@@ -61,6 +63,13 @@ class Recorder:
         self.posts: list[int] = []
         self.generation_id: str | None = None
         self._emulator = emulator
+        self._called = asyncio.Event()
+
+    async def until(self, hook: str) -> None:
+        """Wait until `hook` was called."""
+        while hook not in self.hooks:
+            self._called.clear()
+            await self._called.wait()
 
     async def intend(self, job: Job) -> None:
         self._note("intend")
@@ -80,6 +89,7 @@ class Recorder:
 
     def _note(self, hook: str) -> None:
         self.hooks.append(hook)
+        self._called.set()
         if self._emulator is not None:
             self.posts.append(self._emulator.ledger.requests["POST /generate"])
 

@@ -11,6 +11,7 @@ import pytest
 
 from nanobanana_async import (
     APIStatusError,
+    Backoff,
     Client,
     ConfigurationError,
     ConnectError,
@@ -68,7 +69,7 @@ async def test_wait_resumes_by_id(online):
 
 async def test_waiting_for_a_failed_generation_raises(online):
     """As waiting for a job does."""
-    async with online() as (emulator, client):
+    async with online() as (_, client):
         job = await client.submit("[fail]")
         with pytest.raises(GenerationFailedError):
             await job.result()
@@ -81,14 +82,14 @@ async def test_waiting_for_a_failed_generation_raises(online):
 async def test_patience_that_ends_says_how_to_go_on(online, how):
     """GenerationTimeoutError has the id, the credits, and is a builtin TimeoutError."""
     async with online(duration=math.inf) as (emulator, client):
+        call = client.generate("a cat", timeout=0.03)
         if how == "wait":
+            call.close()
             await client.submit("a cat")
             await emulator.until(lambda: emulator.ledger.active == 1)
+            call = client.wait(emulator.ledger.charged()[0].generation_id, timeout=0.03)
         with pytest.raises(TimeoutError, match=r"resume with client\.wait\('clx") as caught:
-            if how == "generate":
-                await client.generate("a cat", timeout=0.03)
-            else:
-                await client.wait(emulator.ledger.charged()[0].generation_id, timeout=0.03)
+            await call
         assert isinstance(caught.value, GenerationTimeoutError)
         assert caught.value.generation_id == emulator.ledger.charged()[0].generation_id
         emulator.finish()
@@ -97,7 +98,7 @@ async def test_patience_that_ends_says_how_to_go_on(online, how):
 
 async def test_a_job_whose_wait_timed_out_is_still_running(online):
     """At the service it is."""
-    async with online(duration=math.inf) as (emulator, client):
+    async with online(duration=math.inf) as (_, client):
         job = await client.submit("a cat", timeout=0.02)
         with pytest.raises(GenerationTimeoutError):
             await job.result()
@@ -281,20 +282,16 @@ async def test_a_second_cancellation_gives_the_answers_up(online):
         assert "may run it all the same" in str(job.error)
 
 
-def test_a_cancelled_main_task_ends_cleanly():
+def test_a_cancelled_main_task_ends_cleanly(online):
     """Ctrl-C cancels the main task: the block closes the client, ids are told, nothing else is raised."""
     told = []
 
     async def main():
-        async with Emulator(limit=3, duration=math.inf) as emulator:
-            async with Client("nb_test", base_url=emulator.url, poll=0.01) as client:
-                jobs = [await client.submit(f"cat {number}") for number in range(9)]
-                await emulator.until(lambda: emulator.ledger.active == 3)
-                asyncio.current_task().cancel()
-                try:
-                    await client.idle()
-                finally:
-                    told.extend(jobs)
+        async with online(limit=3, duration=math.inf) as (emulator, client):
+            told.extend([await client.submit(f"cat {number}") for number in range(9)])
+            await emulator.until(lambda: emulator.ledger.active == 3)
+            asyncio.current_task().cancel()
+            await client.idle()
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main())
@@ -351,7 +348,9 @@ def test_an_impossible_client_is_never_made(monkeypatch, options):
 async def test_a_service_that_is_not_there(unused_tcp_port):
     """ConnectError after the retries, for reads and submissions; nothing was charged."""
     nobody = f"http://127.0.0.1:{unused_tcp_port}/api/v1"
-    async with Client("nb_test", base_url=nobody, retry=RetryPolicy(max_attempts=2)) as client:
+    async with Client(
+        "nb_test", base_url=nobody, retry=RetryPolicy(max_attempts=2, backoff=Backoff(initial_delay=0.01))
+    ) as client:
         with pytest.raises(ConnectError, match="check the network"):
             await client.credits()
         with pytest.raises(ConnectError):

@@ -133,7 +133,7 @@ async def test_after_a_recharge_jobs_run_again(online):
 
 async def test_a_job_that_fails_for_itself_fails_alone(online):
     """A bad parameter says nothing about the jobs behind."""
-    async with online(duration=0.01) as (emulator, client):
+    async with online(duration=0.01) as (_, client):
         jobs = [await client.submit("bad", model="no-such-model"), await client.submit("good")]
         bad, good = await results_of(jobs)
         assert isinstance(bad, NanoBananaError)
@@ -151,7 +151,7 @@ async def test_closing_tells_everyone_who_waits(online):
         await client.aclose()
         with pytest.raises(JobCancelledError, match="closed before it was submitted; nothing was charged"):
             await queued.result()
-        with pytest.raises(JobCancelledError, match="client.wait") as caught:
+        with pytest.raises(JobCancelledError, match=r"client\.wait") as caught:
             await running.result()
         assert caught.value.generation_id == running.generation_id == emulator.ledger.charged()[0].generation_id
         outcomes = await asyncio.gather(*entering, return_exceptions=True)

@@ -39,10 +39,9 @@ async def test_the_last_event_has_the_generation(online):
 
 async def test_a_stream_that_was_read_to_its_end_is_over(online):
     """A second look finds nothing more, instead of waiting forever."""
-    async with online() as (_, client):
-        async with client.stream("a city") as events:
-            assert [event async for event in events]
-            assert [event async for event in events] == []
+    async with online() as (_, client), client.stream("a city") as events:
+        assert [event async for event in events]
+        assert [event async for event in events] == []
 
 
 async def test_noise_between_events_is_ignored(online):

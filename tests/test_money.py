@@ -1,0 +1,196 @@
+"""No credit spent twice, no paid image lost: lost answers, refusals, failing polls and broken downloads."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from PIL import Image
+
+from nanobanana_async import (
+    Backoff,
+    BadRequestError,
+    Client,
+    RetryPolicy,
+    SubmissionUncertainError,
+    Timeouts,
+)
+from nanobanana_async._job import Destination
+from nanobanana_async.emulator import Emulator, Fault, FaultPlan
+
+pytestmark = pytest.mark.usefixtures("leaks_nothing")
+
+PATIENT_BUT = Timeouts(submit_timeout=0.25)
+LOST = ["reset_after", "error_500_after", "garbage_200", "truncate", "stall"]
+
+
+async def outcomes_of(client, count):
+    calls = (client.generate(f"cat {number}") for number in range(count))
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+@pytest.mark.parametrize("kind", LOST)
+async def test_a_lost_answer_is_uncertain_and_never_sent_again(online, kind):
+    """Of ten submissions one loses its answer: it was charged, once, and its job says that this may be so."""
+    plan = FaultPlan(Fault("submit", kind, times=1, after=4))
+    async with online(limit=5, faults=plan, client={"timeout": PATIENT_BUT}) as (emulator, client):
+        outcomes = await outcomes_of(client, 10)
+        lost = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        assert [type(error) for error in lost] == [SubmissionUncertainError]
+        assert "not sent again" in str(lost[0])
+        assert emulator.ledger.requests["POST /generate"] == emulator.ledger.charges == 10
+        assert set(Counter(emulator.ledger.charged_prompts()).values()) == {1}
+
+
+async def test_as_many_uncertain_jobs_as_lost_answers(online):
+    """10 % of the answers are lost in every way there is; refusals in between change nothing."""
+    faults = [Fault("submit", kind, rate=0.02) for kind in LOST] + [Fault("submit", "refuse", times=2)]
+    options = {"timeout": PATIENT_BUT}
+    plan = FaultPlan(*faults, seed=7)
+    async with online(limit=8, faults=plan, duration=0.005, client=options) as (emulator, client):
+        outcomes = await outcomes_of(client, 60)
+        uncertain = sum(isinstance(outcome, SubmissionUncertainError) for outcome in outcomes)
+        assert uncertain == sum(plan.fired[f"submit:{kind}"] for kind in LOST) >= 4
+        assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 60 - uncertain
+        assert emulator.ledger.charges == 60
+        assert set(Counter(emulator.ledger.charged_prompts()).values()) == {1}
+
+
+@pytest.mark.parametrize("kind", ["error_500", "reset_before"])
+async def test_what_may_have_been_taken_is_not_sent_again(online, kind):
+    """The service knows that it charged nothing; the client can't."""
+    async with online(faults=FaultPlan(Fault("submit", kind, times=1))) as (emulator, client):
+        with pytest.raises(SubmissionUncertainError):
+            await client.generate("a cat")
+        assert emulator.ledger.requests["POST /generate"] == 1
+
+
+async def test_a_bad_request_is_final(online):
+    """400: raised at once, uncharged."""
+    async with online() as (emulator, client):
+        with pytest.raises(BadRequestError):
+            await client.generate("a cat", model="no-such-model")
+        assert emulator.ledger.requests["POST /generate"] == 1
+        assert emulator.ledger.charges == 0
+
+
+async def test_a_service_that_comes_up_late(unused_tcp_port, recorder, new_job):
+    """A refused connection means that nothing was sent: tried again until somebody listens."""
+    patience = RetryPolicy(max_attempts=100, backoff=Backoff(initial_delay=0.01, max_delay=0.01))
+    nobody = f"http://127.0.0.1:{unused_tcp_port}/api/v1"
+    async with Client("nb_test", base_url=nobody, poll=0.01, retry=patience) as client:
+        ledger = recorder()
+        job = new_job(ledger=ledger)
+        await client.enqueue(job)
+        await ledger.until("withdrawn")
+        async with Emulator(port=unused_tcp_port, duration=0.01) as emulator:
+            assert (await job.result()).image_urls
+            assert emulator.ledger.charges == 1
+        assert ledger.hooks[-3:] == ["intend", "accepted", "finished"]
+
+
+async def test_failing_polls_and_broken_downloads_lose_no_paid_image(online, tmp_path, new_job):
+    """15 % of the polls fail and a quarter of the bodies are cut short: 60 jobs, 60 whole images, 60 credits."""
+    polls = [Fault("poll", kind, rate=0.04) for kind in ("error_500", "html_wall", "reset_before", "garbage_200")]
+    plan = FaultPlan(*polls, Fault("image", "truncate", rate=0.25), seed=3)
+    async with online(limit=20, faults=plan, duration=0.02) as (emulator, client):
+        jobs = [new_job(f"cat {number}", destination=Destination(tmp_path, f"{number}")) for number in range(60)]
+        for job in jobs:
+            await client.enqueue(job)
+        await asyncio.gather(*(job.result() for job in jobs))
+        assert emulator.ledger.charges == emulator.ledger.credits_charged == 60
+        assert sum(plan.fired.values()) > 20
+    files = sorted(tmp_path.iterdir())
+    assert files == sorted(path for job in jobs for path in job.files)
+    assert len(files) == 60
+    for path in files:
+        with Image.open(path) as image:
+            image.load()
+
+
+async def test_a_failed_download_leaves_the_generation_paid_and_known(online, tmp_path, new_job):
+    """The job fails with the download's error; its generation is still in hand."""
+    async with online(faults=FaultPlan(Fault("image", "wrong_image"))) as (_, client):
+        job = new_job(destination=Destination(tmp_path))
+        await client.enqueue(job)
+        with pytest.raises(Exception, match="paid, not lost"):
+            await job.result()
+        assert job.generation.image_urls
+        assert job.status == "completed"
+        assert list(tmp_path.iterdir()) == []
+
+
+# ---- the ledger's hooks
+
+
+async def test_hooks_in_order(online, tmp_path, recorder, new_job):
+    """Intended before a byte is sent, accepted next, then finished and stored."""
+    async with online() as (emulator, client):
+        ledger = recorder(emulator)
+        job = new_job(ledger=ledger, destination=Destination(tmp_path))
+        await client.enqueue(job)
+        await job.result()
+        assert ledger.hooks == ["intend", "accepted", "finished", "stored"]
+        assert ledger.posts == [0, 1, 1, 1]
+        assert ledger.generation_id == job.generation_id
+
+
+async def test_a_refusal_withdraws_the_intent(online, recorder, new_job):
+    """And the next attempt intends again."""
+    plan = FaultPlan(Fault("submit", "refuse", times=1))
+    async with online(faults=plan) as (_, client):
+        ledger = recorder()
+        job = new_job(ledger=ledger)
+        await client.enqueue(job)
+        await job.result()
+        assert ledger.hooks == ["intend", "withdrawn", "intend", "accepted", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "hooks"),
+    [("html_wall", ["intend", "withdrawn"]), ("garbage_200", ["intend"]), ("error_500", ["intend"])],
+)
+async def test_an_intent_stands_only_where_money_may_be_spent(online, recorder, new_job, kind, hooks):
+    """What was refused for good is withdrawn; what is uncertain is not."""
+    async with online(faults=FaultPlan(Fault("submit", kind))) as (_, client):
+        ledger = recorder()
+        job = new_job(ledger=ledger)
+        await client.enqueue(job)
+        with pytest.raises(Exception, match="POST /generate"):
+            await job.result()
+        assert ledger.hooks == hooks
+
+
+@pytest.mark.parametrize("mode", ["async", "stream"])
+async def test_a_failed_generation_was_accepted(online, recorder, new_job, mode):
+    """Its id is in the ledger, whichever way it was told."""
+    async with online() as (emulator, client):
+        ledger = recorder()
+        job = new_job("[fail]", ledger=ledger, mode=mode)
+        await client.enqueue(job)
+        with pytest.raises(Exception, match="failed"):
+            await job.result()
+        assert ledger.hooks[:2] == ["intend", "accepted"]
+        assert ledger.generation_id == job.generation_id == emulator.ledger.charged()[0].generation_id
+
+
+@pytest.mark.parametrize("mode", ["sync", "stream"])
+async def test_every_mode_tells_the_ledger(online, recorder, new_job, mode):
+    """Accepted as soon as the id is known, once."""
+    async with online() as (_, client):
+        ledger = recorder()
+        job = new_job(ledger=ledger, mode=mode)
+        await client.enqueue(job)
+        await job.result()
+        assert ledger.hooks == ["intend", "accepted", "finished"]
+        assert ledger.generation_id == job.generation_id
+
+
+async def test_polls_that_deny_a_generation_withdraw_nothing(online, recorder, new_job):
+    """It was accepted and paid: an error while looking at it is no refusal."""
+    async with online(faults=FaultPlan(Fault("poll", "expire"), Fault("stream", "truncate"))) as (_, client):
+        ledger = recorder()
+        job = new_job(ledger=ledger, mode="stream")
+        await client.enqueue(job)
+        with pytest.raises(Exception, match="not found"):
+            await job.result()
+        assert ledger.hooks == ["intend", "accepted"]
