@@ -67,6 +67,75 @@ def generate(
 
 
 @app.command()
+def batch(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A .txt, .jsonl or .csv file, or - for stdin.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The batch's folder.")],
+    model: ModelName = None,
+    aspect_ratio: Ratio = None,
+    quantity: Quantity = None,
+    max_credits: Annotated[int | None, typer.Option(metavar="N", min=0, help="Spend no more than this.")] = None,
+    max_concurrency: Annotated[int | None, typer.Option(metavar="N", min=1, help="Use no more slots.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and leave.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask before spending.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Run as far as the credits go.")] = False,
+    dedupe: Annotated[bool, typer.Option("--dedupe", help="Leave out rows that were there before.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Send failed and lost rows again.")] = False,
+    uncertain: Annotated[
+        Literal["hold", "retry"], typer.Option(help="What to do with rows that may be paid already.")
+    ] = "hold",
+    first_poll: FirstPoll = None,
+    poll_interval: PollInterval = None,
+    base_url: BaseUrl = None,
+    verbose: Verbose = False,
+) -> None:
+    """Draw every prompt of a file into a folder. Running it again goes on where it stopped."""
+    from ._batch import BatchOptions, batch
+    from ._run import Connection, run
+
+    options = BatchOptions(
+        source=source,
+        output=output,
+        model=model,
+        aspect_ratio=aspect_ratio,
+        quantity=quantity,
+        max_credits=max_credits,
+        max_concurrency=max_concurrency,
+        dry_run=dry_run,
+        yes=yes,
+        partial=partial,
+        dedupe=dedupe,
+        retry_failed=retry_failed,
+        uncertain=uncertain,
+    )
+    run(batch(Connection(base_url, first_poll, poll_interval), options), verbose=verbose)
+
+
+@app.command()
+def gallery(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A batch's folder.")], verbose: Verbose = False
+) -> None:
+    """Rebuild a batch's index.html, also while it runs."""
+    from ._batch import gallery
+    from ._run import run
+
+    run(gallery(folder), verbose=verbose)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The demo's folder.")] = Path(
+        "nanobanana-demo"
+    ),
+    verbose: Verbose = False,
+) -> None:
+    """Draw 24 prompts without key or network: the emulator runs in this process."""
+    from ._demo import demo
+    from ._run import run
+
+    run(demo(output), verbose=verbose)
+
+
+@app.command()
 def get(
     generation_id: Annotated[str, typer.Argument(metavar="ID", help="A generation's id.")],
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
