@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from ._exceptions import GenerationFailedError
 from ._models import DEFAULT_MODEL, GenerateRequest, Generation, LenientStr, Submission
 from ._sse import ServerSentEvent
-from ._wire import check_submission, failure_of
+from ._wire import check_submission, failure_of, read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +28,17 @@ class StreamEvent:
     generation: Generation | None = None
 
 
-def _number(value: Any) -> Any:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0
-
-
-def _object(value: Any) -> Any:
-    return value if isinstance(value, dict) else {}
+def _percent(value: Any) -> float:
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return float(min(value, 100)) if usable else 0.0
 
 
 class _Payload(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    type: str = ""
+    type: LenientStr = None
     message: LenientStr = None
-    progress: Annotated[float, BeforeValidator(_number)] = 0
-    generation_id: LenientStr = Field(default=None, validation_alias="generationId")
-    data: Annotated[dict[str, Any], BeforeValidator(_object)] = {}
+    progress: Annotated[float, BeforeValidator(_percent)] = 0.0
 
 
 class StreamReader:
@@ -61,9 +56,11 @@ class StreamReader:
         Raises: ContentRejectedError, GenerationFailedError when it tells of such an end.
         """
         try:
-            payload = _Payload.model_validate_json(raw.data)
-            told = Submission.model_validate({"success": payload.type != "error", **payload.data})
-        except ValidationError:
+            fields = read_json(raw.data)
+            payload = _Payload.model_validate(fields)
+            said = {**fields, "message": None, "id": None}  # the event's own, while `data` has the generation's
+            told = Submission.model_validate({"success": payload.type != "error", **said})
+        except ValueError:  # pydantic's errors are ValueErrors as well
             return None
         self._note(payload, told)
         if payload.type == "status":
@@ -75,12 +72,15 @@ class StreamReader:
         return None
 
     def _note(self, payload: _Payload, told: Submission) -> None:
-        self.generation_id = told.generation_id or payload.generation_id or self.generation_id
+        self.generation_id = told.generation_id or self.generation_id
         self.credits_used = told.credits_used if told.credits_used is not None else self.credits_used
-        self.progress = max(self.progress, min(100.0, payload.progress))
+        self.progress = max(self.progress, payload.progress)
 
     def _complete(self, payload: _Payload, told: Submission) -> StreamEvent:
+        """The end; one that tells no images is none yet, they can be looked up."""
         check_submission(told.model_copy(update={"message": told.message or payload.message}))
+        if not told.image_urls:
+            return StreamEvent("status", payload.message or "", self.progress)
         self.progress = 100.0
         return StreamEvent("complete", payload.message or "", 100.0, self._generation(told))
 
@@ -90,6 +90,8 @@ class StreamReader:
 
     def _failure(self, payload: _Payload, told: Submission) -> Exception:
         reason = told.message or payload.message or "no reason given"
+        if told.warning:
+            reason = f"content safety: {reason}"
         failed = self._generation(told, status="failed", error_message=reason, image_urls=())
         return failure_of(failed) or GenerationFailedError(reason)
 

@@ -6,6 +6,7 @@ Only what a decision rests on is required.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -89,7 +90,8 @@ class GenerateRequest(BaseModel):
     def _wrap_single_reference(cls, images: Any) -> Any:
         if images is None:
             return ()
-        single = isinstance(images, str | bytes | bytearray | os.PathLike) or not isinstance(images, Iterable)
+        single = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike)
+        single = single or not isinstance(images, Iterable)
         return (images,) if single else tuple(images)
 
 
@@ -138,10 +140,16 @@ class Generation(BaseModel):
     @property
     def expires_at(self) -> datetime | None:
         """When the image links end: 15 days after creation."""
-        return self.created_at + URL_LIFETIME if self.created_at else None
+        try:
+            return self.created_at + URL_LIFETIME if self.created_at else None
+        except OverflowError:  # a date at the end of all years
+            return None
 
 
 # ---- the wire -----------------------------------------------------------------------------------------------
+
+_NO = frozenset({"", "false", "no", "0"})
+_NOT_TOLD: tuple[Any, ...] = (None, "", [])
 
 
 def _or_none(value: Any, read: Callable[[Any], Any]) -> Any:
@@ -151,8 +159,21 @@ def _or_none(value: Any, read: Callable[[Any], Any]) -> Any:
         return None
 
 
+def _told(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value not in _NOT_TOLD}
+
+
 def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) else value
+    return int(value) if isinstance(value, float) and math.isfinite(value) else value
+
+
+def _truth(value: Any) -> bool:
+    return value.strip().lower() not in _NO if isinstance(value, str) else bool(value)
+
+
+def _text(value: Any) -> Any:
+    """Half of a surrogate pair, as a server leaves it that cuts a prompt short, can't be printed or stored."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _aware(value: datetime | None) -> datetime | None:
@@ -161,8 +182,8 @@ def _aware(value: datetime | None) -> datetime | None:
 
 def _urls(value: Any) -> Any:
     if isinstance(value, str):
-        return (value,) if value else ()
-    return tuple(url for url in value if isinstance(url, str) and url) if isinstance(value, list) else ()
+        value = [value]
+    return tuple(_text(url) for url in value if isinstance(url, str) and url) if isinstance(value, list | tuple) else ()
 
 
 def _known_status(value: Any) -> Any:
@@ -171,13 +192,21 @@ def _known_status(value: Any) -> Any:
 
 
 LenientInt: TypeAlias = Annotated[int | None, WrapValidator(_or_none), BeforeValidator(_whole)]
-LenientStr: TypeAlias = Annotated[str | None, WrapValidator(_or_none)]
+LenientStr: TypeAlias = Annotated[str | None, WrapValidator(_or_none), BeforeValidator(_text)]
 LenientTime: TypeAlias = Annotated[datetime | None, WrapValidator(_or_none)]
 Urls: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_urls)]
+Flag: TypeAlias = Annotated[bool, BeforeValidator(_truth)]
 
 
 class _WireModel(BaseModel):
-    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, populate_by_name=True)
+    """What holds nothing counts as not told: another name of the same field, or its default, speaks instead."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, value: Any) -> Any:
+        return _told(value) if isinstance(value, dict) else value
 
 
 class Submission(_WireModel):
@@ -185,9 +214,9 @@ class Submission(_WireModel):
 
     generation_id: LenientStr = Field(default=None, validation_alias=AliasChoices("generationId", "id"))
     image_urls: Urls = Field(default=(), validation_alias=AliasChoices("imageUrls", "outputImageUrls", "imageUrl"))
-    success: bool = True
-    answered_async: bool = Field(default=False, validation_alias="async")
-    warning: bool = False
+    success: Flag = True
+    answered_async: Flag = Field(default=False, validation_alias="async")
+    warning: Flag = False
     message: LenientStr = Field(default=None, validation_alias=AliasChoices("message", "error", "msg"))
     credits_used: LenientInt = Field(default=None, validation_alias="creditsUsed")
     remaining_credits: LenientInt = Field(default=None, validation_alias="remainingCredits")
@@ -195,9 +224,8 @@ class Submission(_WireModel):
     @model_validator(mode="before")
     @classmethod
     def _unwrap(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "generationId" not in value and isinstance(value.get("data"), dict):
-            return {**value, **value["data"]}
-        return value
+        inner = value.get("data") if isinstance(value, dict) else None
+        return {**value, **_told(inner)} if isinstance(inner, dict) else value
 
     @property
     def rejected(self) -> bool:
@@ -210,10 +238,9 @@ class GenerationRecord(_WireModel):
 
     id: LenientStr = None
     prompt: LenientStr = None
-    output_image_urls: Urls = Field(
+    image_urls: Urls = Field(
         default=(), validation_alias=AliasChoices("outputImageUrls", "outputImageUrl", "imageUrls")
     )
-    output_image_url: LenientStr = Field(default=None, validation_alias="outputImageUrl")
     model_used: LenientStr = Field(default=None, validation_alias=AliasChoices("modelUsed", "model"))
     processing_status: Annotated[GenerationStatus | None, BeforeValidator(_known_status)] = Field(
         default=None, validation_alias="processingStatus"
@@ -221,11 +248,6 @@ class GenerationRecord(_WireModel):
     error_message: LenientStr = Field(default=None, validation_alias="errorMessage")
     credits_used: LenientInt = Field(default=None, validation_alias="creditsUsed")
     created_at: LenientTime = Field(default=None, validation_alias="createdAt")
-
-    @property
-    def image_urls(self) -> tuple[str, ...]:
-        """The list, or the single URL that some records carry instead."""
-        return self.output_image_urls or ((self.output_image_url,) if self.output_image_url else ())
 
     @property
     def status(self) -> GenerationStatus:
@@ -264,26 +286,29 @@ class GenerationEnvelope(_WireModel):
 class Model(_WireModel):
     """One row of GET /models. `credits_cost` is for one image; each further reference image costs one more."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True, populate_by_name=True)
-
     name: str
     display_name: str = Field(default="", validation_alias=AliasChoices("displayName", "display_name"))
     credits_cost: Annotated[int, BeforeValidator(_whole)] = Field(
         default=1, validation_alias=AliasChoices("creditsCost", "credits_cost")
     )
-    supports_image_input: bool = Field(
+    supports_image_input: Flag = Field(
         default=True, validation_alias=AliasChoices("supportsImageInput", "supports_image_input")
     )
-    supports_aspect_ratio: bool = Field(
+    supports_aspect_ratio: Flag = Field(
         default=True, validation_alias=AliasChoices("supportsAspectRatio", "supports_aspect_ratio")
     )
-    requires_pro: bool = Field(default=False, validation_alias=AliasChoices("requiresPro", "requires_pro"))
+    requires_pro: Flag = Field(default=False, validation_alias=AliasChoices("requiresPro", "requires_pro"))
 
 
-class ModelsEnvelope(_WireModel):
-    """GET /models: `{"data": […]}`."""
+def _readable_models(rows: Any) -> Any:
+    """One odd row must not hide all the others."""
+    return [model for row in rows if (model := _or_none(row, Model.model_validate))] if isinstance(rows, list) else rows
 
-    data: tuple[Model, ...]
+
+class ModelsEnvelope(BaseModel):
+    """GET /models: `{"data": […]}`. Rows that can't be read are left out."""
+
+    data: Annotated[tuple[Model, ...], BeforeValidator(_readable_models)]
 
 
 class Credits(_WireModel):

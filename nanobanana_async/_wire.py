@@ -64,7 +64,7 @@ class RateLimit:
 def _count(value: Any, *, least: int = 0) -> int | None:
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last for JSON's 1e999
         return None
     return number if number >= least else None
 
@@ -99,9 +99,20 @@ def read_model(response: Response, model: type[M], *, what: str) -> M:
     if _is_html(response):
         raise ResponseDecodingError(f"{what} answered an HTML page instead of JSON; check the base URL")
     try:
-        return model.model_validate_json(response.body)
-    except ValidationError as error:
+        return model.model_validate(read_json(response.body))
+    except (ValidationError, ValueError) as error:
         raise ResponseDecodingError(f"{what} answered something unreadable: {_snippet(response.body)}") from error
+
+
+def read_json(text: bytes | str) -> Any:
+    """JSON, read so that one bad byte or half a surrogate pair in a message does not cost the id beside it.
+
+    Raises: ValueError.
+    """
+    try:
+        return json.loads(text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def read_submission(response: Response, *, what: str = "POST /generate") -> Submission:
@@ -188,7 +199,7 @@ def error_from_response(response: Response, *, what: str) -> APIStatusError:
             limit=rate_limit.limit or _count(detail.fields.get("limit"), least=1),
             active=_first(rate_limit.active, _count(detail.fields.get("active"))),
         )
-    if status == 503:
+    if status == 503 and detail.fields:  # the API's own: a proxy that lost the API's answer has a page, or nothing
         return ServerBusyError(
             message,
             error_type=detail.type,
@@ -196,11 +207,17 @@ def error_from_response(response: Response, *, what: str) -> APIStatusError:
             active_tasks=_count(detail.fields.get("activeTasks")),
         )
     if 300 <= status < 400:
-        place = response.headers.get("Location", "another address")
+        place = _clip(response.headers.get("Location", "another address").split("?", 1)[0])
         return APIStatusError(f"{what} was redirected to {place}; set base_url to the final one", status_code=status)
     cls, hint = _BY_STATUS.get(status, (ServerError if status >= 500 else APIStatusError, ""))
-    text = f"{message}; {hint}" if hint else message
-    return cls(text, status_code=status, error_type=detail.type, retry_after=retry_after)
+    return cls(
+        f"{message}; {hint}" if hint else message,
+        status_code=status,
+        error_type=detail.type,
+        retry_after=retry_after,
+        generation_id=_string(detail.fields.get("generationId")),  # told, a generation that was paid can be picked up
+        credits_used=_count(detail.fields.get("creditsUsed")),
+    )
 
 
 def _blocked(response: Response, what: str) -> BlockedError:
@@ -223,7 +240,7 @@ class _ErrorDetail:
     @classmethod
     def read(cls, response: Response) -> _ErrorDetail:
         try:
-            fields = json.loads(response.body)
+            fields = read_json(response.body)
         except ValueError:
             fields = None
         if not isinstance(fields, dict):
@@ -231,10 +248,9 @@ class _ErrorDetail:
         inner = fields.get("error")
         if isinstance(inner, dict):
             fields = {**fields, **inner}
-        texts = (fields.get(name) for name in ("error", "message", "msg"))
-        message = next((text for text in texts if isinstance(text, str) and text.strip()), None)
-        kind = fields.get("type")
-        return cls(_clip(message or _snippet(response.body)), kind if isinstance(kind, str) else None, fields)
+        texts = [text for name in ("error", "message", "msg") if (text := _string(fields.get(name)))]
+        message = _clip(": ".join(dict.fromkeys(texts))) or _snippet(response.body)
+        return cls(message, _string(fields.get("type")), fields)
 
 
 def _is_wall(response: Response) -> bool:
@@ -248,20 +264,27 @@ def _is_wall(response: Response) -> bool:
     return response.status == 403 or any(sign in page for sign in _WALL_SIGNS)
 
 
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
 def _first(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
 
 
 def _is_html(response: Response) -> bool:
-    if "html" in response.headers.get("Content-Type", "").lower():
-        return True
-    return response.body[:64].lstrip().startswith(b"<")
+    """The body decides: a paid answer must not be lost because JSON came as text/html."""
+    start = response.body[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
+    says_html = "html" in response.headers.get("Content-Type", "").lower()
+    return start.startswith(b"<") or (says_html and not start.startswith((b"{", b"[")))
 
 
 def _snippet(body: bytes) -> str:
-    text = " ".join(body[: MAX_MESSAGE * 4].decode("utf-8", "replace").split())
-    return _clip(text) if text else "an empty body"
+    return _clip(body[: MAX_MESSAGE * 4].decode("utf-8", "replace")) or "an empty body"
 
 
 def _clip(text: str) -> str:
-    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
+    """One line of bounded length, without anything that a terminal would obey."""
+    shown = "".join(char if char.isprintable() else " " for char in text[: MAX_MESSAGE * 4])
+    line = " ".join(shown.split())
+    return line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]}…"
