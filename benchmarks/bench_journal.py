@@ -132,7 +132,11 @@ def timed(what: str, count: int) -> Iterator[dict]:
     started = time.perf_counter()
     yield result
     seconds = time.perf_counter() - started
-    result |= {"seconds": round(seconds, 4), "us_each": round(seconds / count * 1e6, 2), "per_s": round(count / seconds)}
+    result |= {
+        "seconds": round(seconds, 4),
+        "us_each": round(seconds / count * 1e6, 2),
+        "per_s": round(count / seconds),
+    }
 
 
 def peak_megabytes() -> float:

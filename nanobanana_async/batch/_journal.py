@@ -115,7 +115,10 @@ class Journal:
         await self._run(steps.intend, index, cost)
 
     async def withdrawn(self, index: int) -> None:
-        """Refused or never sent: ready again, nothing reserved, no attempt spent. Raises: RuntimeError."""
+        """Refused or never sent: ready again, nothing reserved, no attempt spent. A ready row stays as it is.
+
+        Raises: RuntimeError for a row that was accepted, or has ended.
+        """
         await self._run(steps.withdrawn, index)
 
     async def accepted(
@@ -129,7 +132,7 @@ class Journal:
         await self._run(steps.accepted, index, generation_id, credits, remaining)
 
     async def completed(self, index: int, generation: Generation) -> None:
-        """Made: its links and their end are known."""
+        """Made: its links and their end are known. One without images is recorded as failed, or rejected."""
         await self._run(steps.completed, index, generation)
 
     async def stored(self, index: int, files: Sequence[str]) -> None:
@@ -144,13 +147,16 @@ class Journal:
         *,
         generation_id: str | None = None,
         credits: int | None = None,  # noqa: A002
+        remaining: int | None = None,
     ) -> None:
         """Put aside: failed, rejected, uncertain, lost or expired, and why.
+
+        What an answer to the submission itself told, `credits` and `remaining`, goes to the balance as well.
 
         A failure with neither id nor credits, told now or before, was a refusal and frees what was reserved. What is
         lost counts as paid, by its expected cost unless `credits` says otherwise.
         """
-        await self._run(steps.ended, index, state, error, generation_id, credits)
+        await self._run(steps.ended, index, state, error, generation_id, credits, remaining)
 
     async def doubt_intents(self) -> int:
         """At a start: intents that a crash left become uncertain; how many. Accepted ones without an id are lost."""

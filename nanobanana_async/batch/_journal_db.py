@@ -16,14 +16,14 @@ SCHEMA_VERSION = 1
 
 _APPLICATION_ID = 0x4E42414A  # as in schema.sql
 _BUSY_TIMEOUT = 30.0  # seconds; only a reader that repairs the WAL after a crash ever keeps us waiting
-_MAX_WAL_BYTES = 64 << 20  # what a large import may leave of its log on disk
+_MAX_WAL_BYTES = 4 << 20  # what a large import may leave of its log; ordinary work stays below, at 1000 pages
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 _ADVICE = {
     sqlite3.SQLITE_FULL: "the disk is full; free space, then run the same command again: nothing committed is lost",
-    sqlite3.SQLITE_IOERR: "the disk can't be written or read (full, over quota, or failing); see to that, then run "
-    "the same command again: nothing committed is lost",
+    sqlite3.SQLITE_IOERR: "the disk fails, or is full or over quota; see to that, then run the same command again: "
+    "nothing committed is lost",
     sqlite3.SQLITE_READONLY: "it is read-only; make the folder and the file writable, or use another folder",
-    sqlite3.SQLITE_CANTOPEN: "it can't be opened; check that the folder exists and is readable and writable",
+    sqlite3.SQLITE_CANTOPEN: "it can't be opened; check that it is a file, and that its folder is writable",
     sqlite3.SQLITE_PERM: "access is denied; make the folder and the file readable and writable",
     sqlite3.SQLITE_BUSY: "another program keeps it busy; close that, then run the same command again",
     sqlite3.SQLITE_NOTADB: "it is no batch's journal or is broken; move it away, or use another folder",
@@ -88,8 +88,10 @@ def told(path: Path) -> Iterator[None]:
 def explain(error: sqlite3.Error, path: Path) -> JournalError:
     """What happened to the journal, and what to do."""
     code = getattr(error, "sqlite_errorcode", None) or 0
-    advice = _ADVICE.get(code & 0xFF, "look at the folder, then run the same command again")
-    return JournalError(f"{path}: {error}: {advice}")
+    advice = _ADVICE.get(code & 0xFF)  # the higher bits say in which call
+    if advice is None:
+        return JournalError(f"{path} can't be used ({error}); look at the folder, then run the same command again")
+    return JournalError(f"{path}: {advice} ({error.sqlite_errorname})")
 
 
 def _opened(name: str, *, uri: bool = False) -> sqlite3.Connection:
@@ -100,8 +102,8 @@ def _opened(name: str, *, uri: bool = False) -> sqlite3.Connection:
 def _readable(path: Path, uri: str) -> sqlite3.Connection:
     connection = _opened(uri, uri=True)
     try:
-        _check_version(connection, path)
-        connection.execute("SELECT count(*) FROM setting").fetchone()
+        if not _check_version(connection, path):
+            raise JournalError(f"{path} is empty; start the batch first")
     except BaseException:
         connection.close()
         raise
@@ -123,8 +125,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, synchronous: str) -> No
     connection.execute(f"PRAGMA journal_size_limit = {_MAX_WAL_BYTES}")
     if fresh:
         _create(connection)
-    connection.execute("BEGIN IMMEDIATE")  # a read-only file tells it here, not after the first POST
-    connection.execute("COMMIT")
+    # A write, if an idle one: a read-only file or a full disk is told here, not after the first POST.
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _create(connection: sqlite3.Connection) -> None:

@@ -11,7 +11,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from .._exceptions import ContentRejectedError
 from .._models import Generation
+from .._wire import failure_of
 from ._journal_codec import LEFT_OVER, ROW_COLUMNS, encode_list, plain, to_row
 from ._journal_rows import ASIDE, JobState, JournalRow
 
@@ -71,8 +73,12 @@ def intend(connection: sqlite3.Connection, index: int, cost: int | None) -> None
 
 
 def withdrawn(connection: sqlite3.Connection, index: int) -> None:
-    """Refused, or never sent: as if it had not been tried. Raises: RuntimeError without an intent."""
-    _step(connection, _WITHDRAW, index)
+    """Refused, or never sent: as if it had not been tried. An intent that failed leaves nothing to withdraw.
+
+    Raises: RuntimeError for a row that was sent.
+    """
+    if _state(connection, index) is not JobState.READY:
+        _step(connection, _WITHDRAW, index)
 
 
 def accepted(
@@ -85,7 +91,16 @@ def accepted(
 
 
 def completed(connection: sqlite3.Connection, index: int, generation: Generation) -> None:
-    """Made; its links live until `expires_at`."""
+    """Made; its links live until `expires_at`. One that ended without images is put aside here and now.
+
+    For whoever tells of it raises the failure next, and a crash between the two would leave a job to download that
+    has nothing to download.
+    """
+    failure = failure_of(generation)
+    if failure is not None:
+        state = JobState.REJECTED if isinstance(failure, ContentRejectedError) else JobState.FAILED
+        ended(connection, index, state, str(failure), generation.id, generation.credits_used, None)
+        return
     created, expires = generation.created_at, generation.expires_at
     _step(
         connection,
@@ -111,12 +126,16 @@ def ended(
     error: str,
     generation_id: str | None,
     price: int | None,
+    remaining: int | None,
 ) -> None:
     """Put aside, for a reason. Raises: ValueError for a state that is no end."""
     if state not in ASIDE:
         raise ValueError(f"a job does not end {state.value}")
+    answered = _state(connection, index) is JobState.INTENT and state is not JobState.LOST
     told = {"generation_id": plain(generation_id or None), "credits": price}
     _step(connection, _END, index, state=state.value, error=plain(error), **told)
+    if answered:  # rejected at once, say: charged all the same, and never accepted
+        _account(connection, index, price, remaining)
 
 
 def doubt_intents(connection: sqlite3.Connection) -> int:
@@ -188,11 +207,16 @@ def _sent_since_known(connection: sqlite3.Connection, index: int) -> bool:
     return bool(found[0])
 
 
+def _state(connection: sqlite3.Connection, index: int) -> JobState | None:
+    found = connection.execute("SELECT state FROM job WHERE idx = ?", (index,)).fetchone()
+    return JobState(found[0]) if found else None
+
+
 def _step(connection: sqlite3.Connection, statement: str, index: int, **values: Any) -> None:
     if connection.execute(statement, {"index": index, **values}).rowcount != 1:
         raise RuntimeError(_misplaced(connection, index))
 
 
 def _misplaced(connection: sqlite3.Connection, index: int) -> str:
-    found = connection.execute("SELECT state FROM job WHERE idx = ?", (index,)).fetchone()
-    return f"row {index} is {found[0]}: this step is not open to it" if found else f"the batch has no row {index}"
+    state = _state(connection, index)
+    return f"row {index} is {state.value}: this step is not open to it" if state else f"the batch has no row {index}"

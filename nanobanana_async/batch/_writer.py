@@ -103,7 +103,7 @@ class Writer:
                 self._tell([self._opened])
                 self._serve(connection)
         except BaseException as error:
-            self._opened.error = error  # unless it did open: then this says that it did not close well
+            self._opened.error = self._explained(error)  # had it opened, this is logged: it did not close well
             self._tell([self._opened])
         self._tell([self._ended])
 

@@ -1,0 +1,172 @@
+"""The writer thread: who shares a commit, who is told what, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from contextlib import asynccontextmanager, closing, contextmanager
+
+import pytest
+
+from nanobanana_async.batch._writer import Writer
+
+
+@contextmanager
+def session(path, commits):
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY)")
+        connection.set_trace_callback(lambda statement: commits.append(1) if statement == "COMMIT" else None)
+        yield connection
+
+
+class Bench:
+    """A writer, and a gate that keeps its thread busy until it is opened."""
+
+    def __init__(self, path):
+        self.path = path
+        self.commits = []
+        self.gate = threading.Event()
+        self.writer = Writer(lambda: session(path, self.commits), explain=lambda error: OSError(str(error)))
+
+    def insert(self, number):
+        return asyncio.ensure_future(self.writer.run(lambda connection: insert(connection, number)))
+
+    async def busy(self):
+        """The thread is in an order that ends with the gate."""
+        entered = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def work(_):
+            loop.call_soon_threadsafe(entered.set)
+            self.gate.wait()
+
+        order = asyncio.ensure_future(self.writer.run(work))
+        await entered.wait()
+        return order
+
+    def written(self):
+        with closing(sqlite3.connect(self.path)) as connection:
+            return [number for (number,) in connection.execute("SELECT n FROM t ORDER BY n")]
+
+
+def insert(connection, number):
+    connection.execute("INSERT INTO t VALUES (?)", (number,))
+    return number
+
+
+@pytest.fixture
+async def bench(tmp_path):
+    bench = Bench(tmp_path / "t.db")
+    await bench.writer.start()
+    yield bench
+    bench.gate.set()
+    await bench.writer.aclose()
+
+
+@asynccontextmanager
+async def queued(bench, numbers):
+    """Orders that wait together; the gate opens when the body ends."""
+    busy = await bench.busy()
+    orders = [bench.insert(number) for number in numbers]
+    await asyncio.sleep(0)  # let each put its order
+    yield orders
+    bench.gate.set()
+    await busy
+
+
+async def test_waiting_producers_share_a_commit(bench):
+    async with queued(bench, range(64)) as orders:
+        pass
+    assert await asyncio.gather(*orders) == list(range(64))
+    assert len(bench.commits) == 2  # the busy order's and theirs
+
+
+async def test_an_answer_comes_after_the_commit(bench):
+    """Another connection sees the row at once."""
+    await bench.insert(1)
+    assert bench.written() == [1]
+
+
+async def test_a_failing_order_does_not_harm_the_others_in_its_group(bench):
+    await bench.insert(2)
+    async with queued(bench, [1, 2, 3]) as orders:
+        pass
+    first, second, third = await asyncio.gather(*orders, return_exceptions=True)
+    assert (first, third) == (1, 3)
+    assert isinstance(second, OSError)
+    assert isinstance(second.__cause__, sqlite3.IntegrityError)
+    assert bench.written() == [1, 2, 3]
+
+
+async def test_an_order_that_fails_half_way_leaves_nothing(bench):
+    def work(connection):
+        insert(connection, 1)
+        raise KeyError("no")
+
+    with pytest.raises(KeyError):
+        await bench.writer.run(work)
+    assert bench.written() == []
+
+
+async def test_an_order_alone_is_run_once_whatever_its_neighbours_do(bench):
+    calls = []
+    async with queued(bench, [1]) as orders:
+        alone = asyncio.ensure_future(bench.writer.run(calls.append, alone=True))
+        orders.append(bench.insert(1))
+        await asyncio.sleep(0)
+    await alone
+    await asyncio.gather(*orders, return_exceptions=True)
+    assert len(calls) == 1
+
+
+async def test_cancelling_a_producer_neither_loses_its_write_nor_breaks_the_group(bench):
+    async with queued(bench, [1, 2, 3]) as orders:
+        orders[1].cancel()
+    assert (await orders[0], await orders[2]) == (1, 3)
+    assert orders[1].cancelled()
+    assert bench.written() == [1, 2, 3]
+
+
+async def test_a_failure_that_nobody_waits_for_is_logged(bench, caplog):
+    await bench.insert(1)
+    async with queued(bench, [1, 2]) as orders:
+        orders[0].cancel()
+    await orders[1]
+    assert "after its producer was cancelled: UNIQUE" in caplog.text
+
+
+async def test_closing_commits_what_waits_and_ends_the_thread(bench):
+    async with queued(bench, [1, 2]) as orders:
+        closing_ = asyncio.ensure_future(bench.writer.aclose())
+        await asyncio.sleep(0)
+    await closing_
+    assert await asyncio.gather(*orders) == [1, 2]
+    assert not any(thread.name == "nanobanana-journal" for thread in threading.enumerate())
+
+
+async def test_a_cancelled_close_still_waits_for_the_thread(bench):
+    """Or the folder would be found half closed, its lock still held."""
+    async with queued(bench, [1]):
+        closing_ = asyncio.ensure_future(bench.writer.aclose())
+        await asyncio.sleep(0)
+        closing_.cancel()
+        bench.gate.set()  # here, for the loop itself waits now
+    with pytest.raises(asyncio.CancelledError):
+        await closing_
+    assert bench.written() == [1]
+    assert not bench.writer._thread.is_alive()
+
+
+async def test_a_closed_writer_says_so(bench):
+    await bench.writer.aclose()
+    await bench.writer.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await bench.insert(1)
+
+
+async def test_a_session_that_does_not_open_leaves_no_thread(tmp_path):
+    bench = Bench(tmp_path / "missing" / "t.db")
+    with pytest.raises(OSError, match="unable to open"):
+        await bench.writer.start()
+    assert not bench.writer._thread.is_alive()
