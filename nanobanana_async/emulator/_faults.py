@@ -94,11 +94,7 @@ class FaultPlan:
     def draw(self, stage: Stage, prompt: str = "") -> Fault | None:
         """The fault that strikes this request, or None."""
         for position, fault in enumerate(self.faults):
-            if (
-                fault.stage == stage
-                and (fault.prompt is None or fault.prompt in prompt)
-                and self._strikes(position)
-            ):
+            if fault.stage == stage and (fault.prompt is None or fault.prompt in prompt) and self._strikes(position):
                 self.fired[f"{fault.stage}:{fault.kind}"] += 1
                 return fault
         return None
