@@ -8,12 +8,16 @@ credits, so it is also how a limit that nobody announces is found. Held here, al
 * `running` generations hold a slot on the server; `submitting` POSTs have not been answered; *forsaken* ones may
   still run, but nobody watches them, so each is counted until its deadline passes.
 * `announced` is the limit as told by X-RateLimit-Limit or a 429's body; `others` is what other processes hold of it.
-* `window` is the bound found from refusals that tell no number: what ran when the refusal came, at least 1.
+* `window` is the bound found from refusals that tell no number: what was taken when the refusal came, at least 1.
 * Nothing announced and nothing refused yet: the *ramp*. One POST at a time, each acceptance permits one more.
 
 A refusal starts one cool-down for everybody (Retry-After is its floor); after it one single POST goes out, and only
-its acceptance lets the rest follow. What a refusal took away (`window`, `others`) is asked for again, one slot at a
-time, only when every slot is full and after a hold-off that doubles each time the answer is no.
+its acceptance lets the rest follow. So does a lost answer: a service that loses one may lose them all, each paid.
+What a refusal took away (`window`, `others`) is asked for again, one slot at a time, only when every slot is full,
+never beyond an announced limit, and after a hold-off that doubles each time the answer is no.
+
+POSTs still under way when a refusal comes count as taken. Should they be refused as well, each says so itself, so
+the numbers are right once the last one is answered, in whatever order.
 
 Promises: an admission is answered by exactly one of accepted, refused, withdrawn; `available` never lets
 `running + submitting` above the capacity known at that moment but for that one question; with room and no cool-down
@@ -33,6 +37,7 @@ from ._wire import RateLimit
 COOL_DOWN = Backoff(initial_delay=0.5, max_delay=30.0, jitter=0.5)
 FIRST_HOLD_OFF = 30.0  # seconds before a slot that was refused is asked for again
 MAX_HOLD_OFF = 1800.0  # two refused questions an hour, at most
+MAX_RETRY_AFTER = 600.0  # seconds; a longer one is taken for a mistake, because to ask too early costs nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class Admission:
             return 0
         room = self._capacity() - self._taken
         if room <= 0:
-            return 1 if self._may_ask(now) else 0
+            return 1 if room == 0 and self._may_ask(now) else 0
         return 1 if self._one_at_a_time else room
 
     def admit(self, now: float) -> bool:
@@ -89,7 +94,9 @@ class Admission:
 
     def next_change(self, now: float) -> float | None:
         """When time alone may make room: the end of the cool-down, a hold-off, or a forsaken slot. None: never."""
-        moments = [self._cool_until, *self._forsaken[:1], *([] if self._asking else [self._ask_at])]
+        if self.available(now) > 0:
+            return now
+        moments = (self._cool_until, self._ask_at, *self._forsaken[:1])
         return min((moment for moment in moments if now < moment < float("inf")), default=None)
 
     # ---- being told
@@ -98,9 +105,10 @@ class Admission:
         """A submission was taken: it runs."""
         self._submitting -= 1
         self._running += 1
-        self._cool_delays = None
+        if now >= self._cool_until:  # an earlier one went out before the refusal, so it says nothing new
+            self._cool_delays = None
         if self._asking:
-            self._grow(now)
+            self._grow()
         self.observed(rate_limit)
 
     def refused(self, rate_limit: RateLimit, now: float) -> None:
@@ -125,13 +133,16 @@ class Admission:
         """A running generation ended."""
         self._running -= 1
 
-    def forsaken(self, until: float, *, submitting: bool = False) -> None:
-        """Nobody watches this one any more; it counts until `until`."""
-        if submitting:
-            self.withdrawn()
-        else:
-            self.finished()
+    def forsaken(self, until: float) -> None:
+        """Nobody watches this running one any more; it counts until `until`."""
+        self.finished()
         heapq.heappush(self._forsaken, until)
+
+    def lost(self, until: float, now: float) -> None:
+        """A submission's answer was lost: it may run, and counts until `until`."""
+        self.withdrawn()
+        heapq.heappush(self._forsaken, until)
+        self._cool(None, now)
 
     def observed(self, rate_limit: RateLimit) -> None:
         """Any answer's headers: the limit, and how much of it is used by others."""
@@ -177,15 +188,15 @@ class Admission:
 
     def _may_ask(self, now: float) -> bool:
         """Whether one slot beyond the capacity may be asked for: only with all slots really running."""
-        below_ceiling = self.max_concurrency is None or self._taken < self.max_concurrency
-        return below_ceiling and now >= self._ask_at and not self._submitting and not self._asking
+        below = all(most is None or self._taken < most for most in (self.max_concurrency, self._announced))
+        return below and now >= self._ask_at and not self._submitting
 
     def _announce(self, limit: int) -> None:
         """A limit that changed speaks louder than what was found out before."""
         if limit != self._announced:
-            self._announced, self._window, self._others = limit, None, 0
+            self._announced, self._window, self._others, self._hold_off = limit, None, 0, FIRST_HOLD_OFF
 
-    def _grow(self, now: float) -> None:
+    def _grow(self) -> None:
         """The answer was yes: there may be more where that came from, so ask on."""
         self._asking = False
         self._hold_off = FIRST_HOLD_OFF
@@ -193,31 +204,30 @@ class Admission:
             self._others -= 1
         elif self._window is not None:
             self._window = max(self._window, self._taken)
-        self._ask_at = now if self._others or self._window is not None else float("inf")
 
     def _shrink(self, rate_limit: RateLimit) -> None:
         if rate_limit.limit is None:
-            self._window = max(1, self._running)
+            self._window = max(1, self._taken)
             return
         self._announce(rate_limit.limit)
         active = rate_limit.active if rate_limit.active is not None else rate_limit.limit
-        self._others = max(0, active - self._running - len(self._forsaken))
+        self._others = max(0, active - self._taken)
 
     def _hold(self, now: float) -> None:
         if self._asking:
             self._asking = False
             self._hold_off = min(self._hold_off * 2, MAX_HOLD_OFF)
-        if self._others or self._window is not None:
-            self._ask_at = now + self._hold_off
+        self._ask_at = now + self._hold_off
 
     def _cool(self, retry_after: float | None, now: float) -> None:
         """One cool-down for a burst: refusals that arrive during it may only lengthen it to their own floor."""
+        floor = None if retry_after is None else min(retry_after, MAX_RETRY_AFTER)
         if self._cool_delays is None:
             self._cool_delays = COOL_DOWN.delays(self._uniform)
         elif now < self._cool_until:
-            self._cool_until = max(self._cool_until, now + (retry_after or 0.0))
+            self._cool_until = max(self._cool_until, now + (floor or 0.0))
             return
-        self._cool_until = now + respect_floor(next(self._cool_delays), retry_after)
+        self._cool_until = now + respect_floor(next(self._cool_delays), floor)
 
     def _let_go(self, now: float) -> None:
         while self._forsaken and self._forsaken[0] <= now:
