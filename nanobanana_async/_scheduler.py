@@ -67,7 +67,7 @@ class JobQueue:
         """The job ended: it needs no place any more."""
         self._waiting.discard(job.id)
         self._places.pop(job.id, None)
-        if len(self._heap) > 2 * len(self._waiting) + 64:
+        if len(self._heap) > 2 * len(self._waiting):
             self._heap = [entry for entry in self._heap if entry[-1].id in self._waiting]
             heapq.heapify(self._heap)
 
@@ -180,15 +180,17 @@ class Scheduler:
         while True:
             while not self._queue:
                 await self._change()
-            slot = await self._limiter.acquire()
-            job = self._queue.pop()
-            if job is None:
-                slot.release()
-                continue
-            self._live.add(job)
-            self._make_room(job)
-            self._wake()
-            jobs.start_soon(self._run, job, slot)
+            self._start_next(jobs, await self._limiter.acquire())
+
+    def _start_next(self, jobs: TaskGroup, slot: Slot) -> None:
+        job = self._queue.pop()
+        if job is None:  # cancelled, while a slot was waited for
+            slot.release()
+            return
+        self._live.add(job)
+        self._make_room(job)
+        self._wake()
+        jobs.start_soon(self._run, job, slot)
 
     async def _run(self, job: Job, slot: Slot) -> None:
         """One job in its slot; nothing but cancellation leaves here."""
