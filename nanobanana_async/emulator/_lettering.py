@@ -14,6 +14,7 @@ LONGEST = 400
 """Characters looked at; no more would fit."""
 
 INK = 255
+ELLIPSIS = " …"
 LARGEST, SMALLEST = 0.042, 0.02
 """Font sizes, as shares of the longer side."""
 LEADING = 1.3
@@ -35,14 +36,23 @@ def write(picture: Image.Image, prompt: str) -> None:
 
 def _fit(text: str, width: float, room: float, longer: int) -> tuple[int, list[str]]:
     size, smallest = max(8, int(min(longer * LARGEST, room / LEADING))), max(8, round(longer * SMALLEST))
-    while True:
-        most = max(1, int(room / (size * LEADING)))
-        letters = max(4, int(width / (size * LETTER_WIDTH)))
-        lines = textwrap.wrap(text, letters, max_lines=most, placeholder=" …")
-        fits = all(_font(size).getlength(line) <= width for line in lines)
-        if size <= smallest or (fits and not (lines and lines[-1].endswith("…"))):
+    while size > smallest:
+        lines = _wrap(text, size, width, room)
+        if lines and not lines[-1].endswith(ELLIPSIS) and all(_font(size).getlength(line) <= width for line in lines):
             return size, lines
         size = max(smallest, int(size * 0.84))
+    return size, _wrap(text, size, width, room)
+
+
+def _wrap(text: str, size: int, width: float, room: float) -> list[str]:
+    """Lines of a guessed length. A text that cannot fit is cut first: wrapping is what costs."""
+    most = max(1, int(room / (size * LEADING)))
+    letters = max(4, int(width / (size * LETTER_WIDTH)))
+    cut = text[: most * letters + 1]
+    lines = textwrap.wrap(cut, letters, max_lines=most, placeholder=ELLIPSIS)
+    if cut != text and lines and not lines[-1].endswith(ELLIPSIS):
+        lines[-1] += ELLIPSIS
+    return lines
 
 
 @cache
@@ -51,7 +61,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _legible(prompt: str) -> str:
-    text = unicodedata.normalize("NFC", prompt[:LONGEST])
+    text = unicodedata.normalize("NFC", prompt if len(prompt) <= LONGEST else prompt[:LONGEST] + ELLIPSIS)
     return " ".join("".join(map(_glyph, text)).split())
 
 
