@@ -8,12 +8,13 @@ import traceback
 
 import pytest
 
-from nanobanana_async import Client, ConfigurationError, NanoBananaError, Timeouts
+from nanobanana_async import Backoff, Client, ConfigurationError, NanoBananaError, RetryPolicy, Timeouts
 from nanobanana_async._job import Destination
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
 
 KEY = "nb_a-very-secret-key-0123456789"
 
+IN_A_HURRY = {"poll": 0.01, "retry": RetryPolicy(backoff=Backoff(initial_delay=0.01, max_delay=0.01))}
 FAULTS = {
     "refused": FaultPlan(Fault("submit", "error_500", times=1)),
     "wall": FaultPlan(Fault("submit", "html_wall", times=1)),
@@ -48,7 +49,7 @@ async def test_no_error_and_no_log_has_the_key(everything_logged, tmp_path, faul
     asyncio.get_running_loop().set_debug(True)
     async with (
         Emulator(duration=0.01, faults=FAULTS[fault], image_size=48) as emulator,
-        Client(KEY, base_url=emulator.url, poll=0.01, timeout=Timeouts(submit_timeout=0.05)) as client,
+        Client(KEY, base_url=emulator.url, **IN_A_HURRY, timeout=Timeouts(submit_timeout=0.05)) as client,
     ):
         job = await client.submit("a cat")
         with pytest.raises(NanoBananaError) as caught:  # either may be what fails
