@@ -1,8 +1,8 @@
 """Asyncio-native client and job scheduler for the Nano Banana image API.
 
-    async with Client() as client:
-        generation = await client.generate("an orange cat")
-        paths = await client.download(generation, "out")
+async with Client() as client:
+    generation = await client.generate("an orange cat")
+    paths = await client.download(generation, "out")
 """
 
 from ._admission import AdmissionStatistics
