@@ -398,6 +398,17 @@ async def test_requeue_makes_failed_jobs_ready_and_keeps_count_of_what_they_took
     assert (await journal.counts()).credits == 8
 
 
+async def test_requeue_counts_a_price_that_was_never_told_as_expected(journal):
+    """An id was told, so it was paid; a failed attempt is not refunded."""
+    await journal.add_rows([row(0)])
+    await journal.intend(0, 4)
+    await journal.accepted(0, "g1", None, None)
+    await journal.ended(0, JobState.FAILED, "it failed")
+    await journal.requeue(JobState.FAILED)
+    counts = await journal.counts()
+    assert (counts.credits, counts.reserved) == (4, 0)
+
+
 async def test_requeue_minds_attempts_and_indexes(journal):
     await journal.add_rows([row(index) for index in range(4)])
     for index in range(3):
@@ -480,7 +491,6 @@ async def test_a_rejection_at_once_is_charged_to_the_balance(journal):
 async def test_a_loss_was_told_by_the_balance_and_leaves_it_alone(journal):
     await journal.add_rows([row(0)])
     await journal.intend(0, 4)
-    await journal.ended(0, JobState.UNCERTAIN, "no answer")
     await journal.set_balance(96)
     await journal.ended(0, JobState.LOST, "taken", credits=4)
     assert await journal.balance() == 96

@@ -112,11 +112,13 @@ async def test_an_order_that_fails_half_way_leaves_nothing(bench):
 async def test_an_order_alone_is_run_once_whatever_its_neighbours_do(bench):
     calls = []
     async with queued(bench, [1]) as orders:
-        alone = asyncio.ensure_future(bench.writer.run(calls.append, alone=True))
+        orders += [
+            asyncio.ensure_future(bench.writer.run(work, alone=True)) for work in (calls.append, lambda _: 1 // 0)
+        ]
         orders.append(bench.insert(1))
         await asyncio.sleep(0)
-    await alone
-    await asyncio.gather(*orders, return_exceptions=True)
+    outcomes = await asyncio.gather(*orders, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [int, type(None), ZeroDivisionError, OSError]
     assert len(calls) == 1
 
 
@@ -145,13 +147,20 @@ async def test_closing_commits_what_waits_and_ends_the_thread(bench):
     assert not any(thread.name == "nanobanana-journal" for thread in threading.enumerate())
 
 
-async def test_a_cancelled_close_still_waits_for_the_thread(bench):
+async def test_a_cancelled_close_still_waits_for_the_thread(bench, monkeypatch):
     """Or the folder would be found half closed, its lock still held."""
-    async with queued(bench, [1]):
-        closing_ = asyncio.ensure_future(bench.writer.aclose())
-        await asyncio.sleep(0)
-        closing_.cancel()
-        bench.gate.set()  # here, for the loop itself waits now
+    join = bench.writer._thread.join
+
+    def open_gate_and_join():
+        bench.gate.set()
+        join()
+
+    monkeypatch.setattr(bench.writer._thread, "join", open_gate_and_join)
+    await bench.busy()
+    bench.insert(1)
+    closing_ = asyncio.ensure_future(bench.writer.aclose())
+    await asyncio.sleep(0)
+    closing_.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing_
     assert bench.written() == [1]
