@@ -68,10 +68,7 @@ class Admin:
 
     async def _account(self, request: web.Request) -> Any:
         account = self._emulator.account(request.match_info["key"])
-        changes = await request.json()
-        for name, value in changes.items():
-            if name not in _SETTABLE or not isinstance(value, _SETTABLE[name]):
-                raise ValueError(f"cannot set {name} to {value!r}")
+        changes = _changes(await request.json())
         for name, value in changes.items():
             setattr(account, name, value)
         return _account(account)
@@ -103,6 +100,16 @@ def _told(handler: Callable[[web.Request], Awaitable[Any]]) -> Callable[[web.Req
             return web.json_response({"error": str(exc)}, status=400)
 
     return handle
+
+
+def _changes(body: Any) -> dict[str, Any]:
+    """The body of a PATCH, checked whole before anything is set. ValueError on nonsense."""
+    if not isinstance(body, dict):
+        raise ValueError("expected a JSON object")
+    for name, value in body.items():
+        if type(value) not in _SETTABLE.get(name, ()):  # not isinstance: true is no limit
+            raise ValueError(f"cannot set {name} to {value!r}")
+    return body
 
 
 def _account(account: Account) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _legible(prompt: str) -> str:
-    text = unicodedata.normalize("NFC", prompt if len(prompt) <= LONGEST else prompt[:LONGEST] + ELLIPSIS)
+    cut = prompt if len(prompt) <= LONGEST else prompt[:LONGEST] + ELLIPSIS
+    text = unicodedata.normalize("NFC", cut.encode("utf-8", "replace").decode())
     return " ".join("".join(map(_glyph, text)).split())
 
 
@@ -76,4 +77,4 @@ def _glyph(letter: str) -> str:
 
 
 def _shape(letter: str) -> bytes:
-    return bytes(_font(16).getmask(letter.encode("utf-8", "replace").decode()))
+    return bytes(_font(16).getmask(letter))
