@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ def _prompt(body: Mapping[str, Any]) -> str:
 def _one_of(value: str, field: str, known: tuple[str, ...] | frozenset[str]) -> str:
     if value not in known:
         raise bad_request(f"Invalid {field}: {value}")
-    return value
+    return sys.intern(value)  # the ledger may hold a million
 
 
 def _model(name: str, settings: Settings) -> Model:
