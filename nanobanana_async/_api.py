@@ -7,8 +7,8 @@ What a submission's failure means for money is decided here: `ConnectError` neve
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from ._exceptions import ConnectError, ResponseDecodingError, ServerError, SubmissionUncertainError, TransportError
@@ -42,11 +42,14 @@ class EventSource:
         try:
             async for chunk in self._response.chunks():
                 for event in decoder.feed(chunk):
-                    yield event
+                    yield self._scrubbed(event)
+            for event in decoder.close():
+                yield self._scrubbed(event)
         except ValueError as error:
             raise ResponseDecodingError(f"the stream can't be read: {error}") from error
-        for event in decoder.close():
-            yield event
+
+    def _scrubbed(self, event: ServerSentEvent) -> ServerSentEvent:
+        return replace(event, data=self._response.scrub(event.data.encode()).decode())
 
 
 class Api:
@@ -70,14 +73,11 @@ class Api:
     async def stream(self, body: bytes) -> AsyncIterator[EventSource]:
         """POST /generate in stream mode, once. Raises on entry as `submit` does."""
         opened = self._transport.stream("/generate", body=body, idle_timeout=self._timeouts.idle_timeout)
-        with _money_at_stake():
-            response = await opened.__aenter__()
-        try:
+        async with AsyncExitStack() as stack:
             with _money_at_stake():
+                response = await stack.enter_async_context(opened)
                 source = EventSource(response, await _plain_submission(response))
             yield source
-        finally:
-            await opened.__aexit__(None, None, None)
 
     async def get(self, generation_id: str) -> Reply[GenerationRecord]:
         """GET /generate?id=. Raises: APIStatusError, TransportError."""
@@ -97,9 +97,9 @@ class Api:
 
 
 async def _plain_submission(response: OpenResponse) -> Submission | None:
-    """None for an event stream; a JSON answer as a submission, or raised as the error that it tells."""
+    """None for an event stream, by whatever name; a JSON answer as a submission, or raised as the error it tells."""
     content_type = response.headers.get("Content-Type", "").lower()
-    if response.status == 200 and "event-stream" in content_type:
+    if 200 <= response.status < 300 and not any(kind in content_type for kind in ("json", "html")):
         return None
     return read_submission(await response.read())
 
@@ -114,5 +114,7 @@ def _money_at_stake() -> Iterator[None]:
     except (TransportError, ServerError) as error:
         raise SubmissionUncertainError(
             f"the answer to a submission was lost ({error}); it may be paid and running, so it is not sent again: "
-            "compare the balance with client.credits() before you do"
+            "compare the balance with client.credits() before you do",
+            generation_id=error.generation_id,
+            credits_used=error.credits_used,
         ) from error

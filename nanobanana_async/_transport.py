@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import math
 import platform
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
 from pydantic import SecretStr
 from yarl import URL
 
@@ -37,18 +41,21 @@ USER_AGENT = f"nanobanana-async/{__version__} Python/{platform.python_version()}
 KEEPALIVE_SECONDS = 4.0  # below the 5 s of the shortest-lived common servers: a POST must not race their close
 READ_BUFFER = 256 * 1024  # bytes; with aiohttp's 64 KiB a large image costs four times the wake-ups
 LARGE_BODY = 512 * 1024  # bytes
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+SHORTEST_SECRET = 6  # characters; to cross out shorter keys would cross out words of the answer
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. Every request is finite.
+    """Seconds, each of them finite and above 0.
 
     `connect_timeout` covers DNS, TCP and TLS. `request_timeout` is for polls, models and credits, whole.
     `submit_timeout` is for a submission in async mode: generous, because a lost answer may be a paid image.
     `sync_timeout` is for the one blocking call (10 to 60 s; the vendor advises 120 or more). `idle_timeout` is the
     longest silence of a stream, three of its 15 s heartbeats; `download_timeout` that of a download.
-    `generation_timeout` is how long a generation is waited for before GenerationTimeoutError.
+    `generation_timeout` is how long a generation is waited for before GenerationTimeoutError, and how long a stream
+    may last.
+
+    Raises: ConfigurationError.
     """
 
     connect_timeout: float = 10.0
@@ -58,6 +65,12 @@ class Timeouts:
     idle_timeout: float = 45.0
     download_timeout: float = 60.0
     generation_timeout: float = 900.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            seconds = getattr(self, field.name)
+            if not 0 < seconds < math.inf:
+                raise ConfigurationError(f"{field.name} must be seconds above 0 (got {seconds!r})")
 
     @classmethod
     def of(cls, timeout: Timeouts | float | None) -> Timeouts:
@@ -79,9 +92,10 @@ class Timeouts:
 class OpenResponse:
     """An answer whose body is still to be read."""
 
-    def __init__(self, response: aiohttp.ClientResponse, what: str) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, what: str, scrub: Callable[[bytes], bytes] = bytes) -> None:
         self._response = response
         self._what = what
+        self.scrub = scrub
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self.url = str(response.url)
@@ -93,9 +107,9 @@ class OpenResponse:
                 yield chunk
 
     async def read(self) -> Response:
-        """The rest of the body, whole. Raises: TransportError."""
+        """The rest of the body, whole, without the key should the server repeat it. Raises: TransportError."""
         with _translated(self._what):
-            return Response(self.status, self.headers, await self._response.read())
+            return Response(self.status, self.headers, self.scrub(await self._response.read()))
 
 
 class Transport:
@@ -106,7 +120,7 @@ class Transport:
 
     def __init__(
         self,
-        api_key: str,
+        api_key: str | None,
         *,
         base_url: str = DEFAULT_BASE_URL,
         timeouts: Timeouts | None = None,
@@ -115,7 +129,7 @@ class Transport:
     ) -> None:
         self.base_url = check_base_url(base_url)
         self.timeouts = timeouts or Timeouts()
-        self._key = SecretStr(api_key)
+        self._key = None if api_key is None else SecretStr(api_key)
         self._user_agent = user_agent or USER_AGENT
         self._given = session
         self._own: aiohttp.ClientSession | None = None
@@ -143,12 +157,12 @@ class Transport:
         """
         limit = self._limit(total=timeout or self.timeouts.request_timeout)
         async with self._open(method, path, params, body, limit, authenticated) as response:
-            return self._scrub(await response.read())
+            return await response.read()
 
     @asynccontextmanager
     async def stream(self, path: str, *, body: bytes, idle_timeout: float) -> AsyncIterator[OpenResponse]:
-        """POST, and the answer while it comes; `idle_timeout` bounds every silence."""
-        limit = self._limit(sock_read=idle_timeout)
+        """POST, and the answer while it comes; `idle_timeout` bounds every silence, `generation_timeout` the whole."""
+        limit = self._limit(total=self.timeouts.generation_timeout, sock_read=idle_timeout)
         async with self._open("POST", path, None, body, limit, True) as response:
             yield response
 
@@ -159,13 +173,11 @@ class Transport:
         sent = {"User-Agent": self._user_agent, "Accept": "image/*,*/*;q=0.1", **(headers or {})}
         what = f"GET {_shown(url)}"
         with _translated(what):
-            response = await self._session().get(_as_given(url), headers=sent, timeout=limit)
+            response = await self._session().get(
+                _as_given(url), headers=sent, timeout=limit, raise_for_status=False, proxy=self._proxy(url)
+            )
         async with response:
             yield OpenResponse(response, what)
-
-    def scrub(self, text: str) -> str:
-        """`text` without the key, should a server have repeated it."""
-        return text.replace(self._key.get_secret_value(), "nb_***")
 
     async def aclose(self) -> None:
         """Close our own session. Idempotent."""
@@ -193,9 +205,11 @@ class Transport:
                 headers=self._headers(authenticated, body is not None),
                 timeout=limit,
                 allow_redirects=False,  # the key must not cross to another origin, nor a POST be sent twice
+                raise_for_status=False,  # a caller's session may do so, and would turn a refusal into a lost answer
+                proxy=self._proxy(self.base_url),
             )
         async with response:
-            yield OpenResponse(response, what)
+            yield OpenResponse(response, what, self._scrub)
 
     def _limit(self, *, total: float | None = None, sock_read: float | None = None) -> aiohttp.ClientTimeout:
         connect = self.timeouts.connect_timeout  # covers the wait for a place in a caller's own pool, too
@@ -206,14 +220,21 @@ class Transport:
         if with_body:
             headers["Content-Type"] = "application/json"
         if authenticated:
+            if self._key is None:
+                raise ConfigurationError("no API key: pass api_key, or set NANO_BANANA_API_KEY")
             headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
         return headers
 
-    def _scrub(self, response: Response) -> Response:
-        key = self._key.get_secret_value().encode()
-        if key not in response.body:
-            return response
-        return Response(response.status, response.headers, response.body.replace(key, b"nb_***"))
+    def _scrub(self, body: bytes) -> bytes:
+        key = self._key.get_secret_value().encode() if self._key else b""
+        return body.replace(key, b"nb_***") if len(key) >= SHORTEST_SECRET else body
+
+    def _proxy(self, url: str) -> str | None:
+        """The environment's proxy; a caller's session has its own.
+
+        Not by aiohttp's trust_env, which reads ~/.netrc as well: what it finds there displaces or refuses our key.
+        """
+        return None if self._given is not None else find_proxy(url)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._given is not None:
@@ -229,8 +250,6 @@ class Transport:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=READ_BUFFER,
-            # Proxies of the environment, but none between us and an emulator on this machine.
-            trust_env=urlsplit(self.base_url).hostname not in LOOPBACK,
         )
 
 
@@ -242,16 +261,33 @@ def check_base_url(base_url: str) -> str:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
-    if not usable:
-        raise ConfigurationError(f"{base_url!r} is no base URL; write it like {DEFAULT_BASE_URL}")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
+        # Not repeated: what stands in the wrong place may be the key, or a password.
+        raise ConfigurationError(f"that is no base URL: it has to be http(s), plain, like {DEFAULT_BASE_URL}")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
         _LOGGER.warning("the API key goes over plain http to %s; use https", parts.hostname)
     return url
 
 
+def find_proxy(url: str) -> str | None:
+    """The environment's proxy for `url`; none between us and an emulator on this machine."""
+    parts = urlsplit(url)
+    if _is_loopback(parts.hostname) or proxy_bypass(parts.hostname or ""):
+        return None
+    proxy = getproxies().get(parts.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
-    """aiohttp's errors as ours. Those that hold the request's headers are cut off: they would show the key."""
+    """aiohttp's errors as ours."""
     try:
         yield
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -262,10 +298,19 @@ def _translated(what: str) -> Iterator[None]:
         raise ResponseDecodingError(f"{what}: the answer broke off ({_reason(error)})") from error
     except aiohttp.InvalidURL as error:
         raise ConnectError(f"{what}: not a usable URL") from error
+    except aiohttp.ClientHttpProxyError as error:
+        raise ConnectError(f"{what}: the proxy answered {error.status}; check HTTPS_PROXY") from _bare(error)
     except aiohttp.ClientResponseError as error:
-        raise TransportError(f"{what}: {error.message or type(error).__name__}") from None
+        raise TransportError(f"{what}: {error.message or type(error).__name__}") from _bare(error)
     except (aiohttp.ClientError, OSError) as error:
         raise TransportError(f"{what}: the connection broke ({_reason(error)})") from error
+
+
+def _bare(error: aiohttp.ClientResponseError) -> aiohttp.ClientResponseError:
+    """The error without the headers of its request, which would show the key to whoever prints it."""
+    error.request_info = error.request_info._replace(headers=CIMultiDictProxy(CIMultiDict()))
+    error.args = (error.request_info, error.history)
+    return error
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
