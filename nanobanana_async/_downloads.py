@@ -1,21 +1,17 @@
 """Images from links to files: checked, resumed, renamed into place; nothing half-made stays behind.
 
-Theory of operation. Every image has one `_Part`, which lives as long as its attempts. An attempt takes one of the
-shared places, asks for the bytes the part has not got, and commits the part when it is whole. A part is on disk from
-its first full chunk on, under a hidden name that no reader takes for an image; whoever ends in any other way than a
-commit, be it by an error or by cancellation, discards it. Between attempts a part is kept and holds no place.
+Theory of operation. Every image has one `Part`, which lives as long as its attempts. An attempt takes one of the
+shared places, asks for the bytes the part has not got, and commits the part when it is whole. Between attempts a part
+is kept and holds no place; whatever else ends it discards it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import io
 import logging
 import os
-import re
-import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,17 +19,16 @@ from pathlib import Path
 from typing import cast
 
 import anyio
-from aiofiles.threadpool import wrap
 
 from ._exceptions import (
     DownloadError,
     DownloadExpiredError,
     DownloadIncompleteError,
-    NotAnImageError,
     TransportError,
 )
-from ._images import SNIFF_BYTES, ImageFormat, decode_data_uri, resolve_url, safe_stem, short_hash, show_url, sniff
+from ._images import decode_data_uri, resolve_url, safe_stem, short_hash, show_url
 from ._models import Generation
+from ._part import Image, Part
 from ._retry import RetryPolicy, parse_retry_after
 from ._transport import OpenResponse, Transport
 
@@ -126,7 +121,7 @@ class Downloads:
             await asyncio.to_thread(_sync_folder, Path(folder))
         return _paths_or_raise([outcomes[image.place] for image in images])
 
-    async def _collect(self, image: _Image, outcomes: dict[int, Path | Exception]) -> None:
+    async def _collect(self, image: Image, outcomes: dict[int, Path | Exception]) -> None:
         """Keep what comes of an image: an error must not cancel its siblings, nor end in an ExceptionGroup."""
         self._unfinished += 1
         try:
@@ -136,9 +131,9 @@ class Downloads:
         finally:
             self._unfinished -= 1
 
-    async def _store(self, image: _Image) -> Path:
+    async def _store(self, image: Image) -> Path:
         delays = self._retry.delays()
-        part = _Part(image, self._max_bytes)
+        part = Part(image, self._max_bytes)
         try:
             while True:
                 try:
@@ -153,7 +148,7 @@ class Downloads:
             part.discard()
             raise
 
-    async def _attempt(self, image: _Image, part: _Part) -> Path:
+    async def _attempt(self, image: Image, part: Part) -> Path:
         try:
             async with self._limiter:
                 await self._receive(image, part)
@@ -167,7 +162,7 @@ class Downloads:
         self._bytes += part.received
         return path
 
-    async def _receive(self, image: _Image, part: _Part) -> None:
+    async def _receive(self, image: Image, part: Part) -> None:
         try:
             link = resolve_url(image.url, self._transport.base_url)
             if link[:5].lower() == "data:":
@@ -180,7 +175,7 @@ class Downloads:
             raise image.error(type(error), str(error)) from error
         part.check_whole()
 
-    async def _fetch(self, link: str, image: _Image, part: _Part) -> None:
+    async def _fetch(self, link: str, image: Image, part: Part) -> None:
         # Images don't shrink by gzip, and a range of a gzipped body would be of no use.
         headers = {"Accept-Encoding": "identity", **part.range_headers()}
         async with self._transport.fetch(link, headers=headers) as response:
@@ -193,7 +188,7 @@ class Downloads:
                     if part.is_due(self._chunk_size):
                         await part.write()
 
-    def _check_status(self, response: OpenResponse, image: _Image, part: _Part) -> None:
+    def _check_status(self, response: OpenResponse, image: Image, part: Part) -> None:
         status = response.status
         if 200 <= status < 300:
             return
@@ -212,189 +207,13 @@ class Downloads:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """One image of a generation, and where it goes."""
-
-    generation: Generation
-    place: int
-    url: str
-    folder: Path
-    stem: str
-
-    def is_over(self, now: datetime) -> bool:
-        ends = self.generation.expires_at
-        if ends is None:
-            return False
-        return now >= (ends if ends.tzinfo else ends.replace(tzinfo=UTC))
-
-    def error(
-        self,
-        cls: type[DownloadError],
-        reason: str,
-        *,
-        retryable: bool = False,
-        retry_after: float | None = None,
-    ) -> DownloadError:
-        generation_id = self.generation.id
-        lost = cls is DownloadExpiredError or not generation_id
-        advice = "" if lost else f"; it is paid, not lost: client.get({generation_id!r}) finds it again"
-        return cls(
-            f"image {self.place} of generation {generation_id or '(no id)'} is not stored: {reason}{advice}",
-            url=show_url(self.url),
-            path=str(self.folder / self.stem),
-            retryable=retryable,
-            retry_after=retry_after,
-            generation_id=generation_id,
-        )
-
-
-class _Part:
-    """An image on its way to disk, over any number of attempts.
-
-    The file is opened, closed, unlinked and renamed in the loop, on purpose: each takes microseconds, and each is
-    then done or not done. An awaited open that is cancelled loses the handle while its thread still creates the
-    file, and an awaited cleanup may never run: a shield holds off an anyio scope, not a task.cancel(). A write or
-    fsync that was cancelled may still run in its thread. BufferedWriter's lock makes `close` wait for the write (one
-    chunk, into the page cache) and refuses a later one, so no thread writes to a descriptor that was given away; an
-    fsync is not waited for, because it may take seconds and harms nobody.
-    """
-
-    def __init__(self, image: _Image, max_bytes: int) -> None:
-        self.image = image
-        self.max_bytes = max_bytes
-        self.not_found = 0
-        self.received = 0
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self._format: ImageFormat | None = None
-        self._total: int | None = None
-        self._validator: str | None = None
-        self._content_type = ""
-        self._path: Path | None = None
-        self._file: io.BufferedWriter | None = None
-
-    def range_headers(self) -> dict[str, str]:
-        """Ask for the rest only where the server can tell that it is the rest of the same thing."""
-        if not self.received or self._validator is None:
-            return {}
-        return {"Range": f"bytes={self.received}-", "If-Range": self._validator}
-
-    def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """Go on where the answer goes on, or start anew."""
-        if status == 206 and self._continues(headers):
-            return
-        self.restart()
-        if status == 206:
-            raise self._incomplete("the server sent another part than the one asked for")
-        self._content_type = headers.get("Content-Type", "")
-        if not _is_encoded(headers):  # else neither length nor ranges count the bytes that arrive here
-            self._total = _content_length(headers)
-            self._validator = _strong_validator(headers)
-        if self._total is not None:
-            self._check_size(self._total)
-
-    def take(self, chunk: bytes) -> None:
-        """Add what came, unless it is too much or no image."""
-        self._pending.append(chunk)
-        self._pending_bytes += len(chunk)
-        self.received += len(chunk)
-        self._check_size(self.received)
-        if self._format is None and self.received >= SNIFF_BYTES:
-            self._identify()
-
-    def is_due(self, chunk_size: int) -> bool:
-        """Whether a write is worth its thread's hop; never before the first bytes were looked at."""
-        return self._format is not None and self._pending_bytes >= chunk_size
-
-    def check_whole(self) -> None:
-        """Raise unless the bytes are a whole image."""
-        if self._total is not None and self.received != self._total:
-            received, total = self.received, self._total
-            if received > total:
-                self.restart()
-            raise self._incomplete(f"{received} of {total} bytes came")
-        if self._format is None:
-            self._identify()
-
-    async def write(self) -> None:
-        """Bring what is pending to the file."""
-        chunks, self._pending, self._pending_bytes = self._pending, [], 0
-        await wrap(self._open()).writelines(chunks)
-
-    async def commit(self, *, fsync: bool) -> Path:
-        """Make it the image's file."""
-        await self.write()
-        file = self._open()
-        if fsync:
-            await asyncio.to_thread(_sync_file, file)
-        file.close()
-        target = self.image.folder / f"{self.image.stem}{self._format}"
-        cast("Path", self._path).replace(target)
-        self._path = self._file = None
-        return target
-
-    def restart(self) -> None:
-        """Forget every byte."""
-        self.discard()
-        self._pending, self._pending_bytes, self.received = [], 0, 0
-        self._format = self._total = self._validator = None
-
-    def discard(self) -> None:
-        """Leave nothing on disk. Idempotent."""
-        file, self._file = self._file, None
-        path, self._path = self._path, None
-        if file is not None:
-            with suppress(OSError):  # the last flush, on a full disk; the descriptor is closed all the same
-                file.close()
-        if path is not None:
-            with suppress(OSError):
-                path.unlink()
-
-    def _open(self) -> io.BufferedWriter:
-        if self._file is None:
-            name = f".{self.image.stem}{self._format}.{secrets.token_hex(4)}.part"
-            self._path = self.image.folder / name
-            self._file = self._path.open("xb")
-        return self._file
-
-    def _continues(self, headers: Mapping[str, str]) -> bool:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
-        if match is None or int(match[1]) != self.received or _is_encoded(headers):
-            return False
-        etag = headers.get("ETag")
-        if etag and self._validator and self._validator.startswith('"') and etag != self._validator:
-            return False
-        total = None if match[2] == "*" else int(match[2])
-        if self._total is None:
-            self._total = total
-        return total is None or total == self._total
-
-    def _identify(self) -> None:
-        self._format = sniff(b"".join(self._pending)[:SNIFF_BYTES])
-        if self._format is None:
-            what = self._content_type or f"{self.received} bytes"
-            self.restart()
-            temporary = self.image.url[:5].lower() != "data:"
-            raise self.image.error(
-                NotAnImageError, f"{show_url(self.image.url)} gave {what} instead of an image", retryable=temporary
-            )
-
-    def _check_size(self, size: int) -> None:
-        if size > self.max_bytes:
-            raise self.image.error(DownloadError, f"it is larger than {self.max_bytes:,} bytes; raise max_bytes")
-
-    def _incomplete(self, reason: str) -> DownloadError:
-        return self.image.error(DownloadIncompleteError, f"{show_url(self.image.url)}: {reason}", retryable=True)
-
-
-def _images_of(generation: Generation, folder: Path, stem: str | None) -> list[_Image]:
+def _images_of(generation: Generation, folder: Path, stem: str | None) -> list[Image]:
     """Ids are empty when a stream never told one: then the links name the file, so that two don't meet."""
     urls = generation.image_urls
     base = safe_stem(stem or generation.id or f"image-{short_hash(' '.join(urls))}")
     stems = [base] if len(urls) == 1 else [f"{base}-{place}" for place in range(1, len(urls) + 1)]
     return [
-        _Image(generation, place, url, folder, name)
+        Image(generation, place, url, folder, name)
         for place, (url, name) in enumerate(zip(urls, stems, strict=True), 1)
     ]
 
@@ -424,11 +243,6 @@ def _describe(error: OSError) -> str:
     return f"{reason} ({error.filename})" if error.filename else reason
 
 
-def _sync_file(file: io.BufferedWriter) -> None:
-    file.flush()
-    os.fsync(file)
-
-
 def _sync_folder(folder: Path) -> None:
     """Make renames durable, where the system has a way (Windows has none, some network disks neither)."""
     with suppress(OSError):
@@ -437,21 +251,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _is_encoded(headers: Mapping[str, str]) -> bool:
-    return headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", "")
-
-
-def _content_length(headers: Mapping[str, str]) -> int | None:
-    text = headers.get("Content-Length", "")
-    return int(text) if text.isdecimal() else None
-
-
-def _strong_validator(headers: Mapping[str, str]) -> str | None:
-    """What If-Range may carry (RFC 9110, 13.1.5): a strong ETag, or a Last-Modified before the answer's second."""
-    etag = headers.get("ETag", "").strip()
-    if etag:
-        return None if etag.startswith("W/") else etag
-    modified = headers.get("Last-Modified")
-    return modified if modified and modified != headers.get("Date") else None
