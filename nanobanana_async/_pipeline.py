@@ -32,7 +32,6 @@ from ._exceptions import (
     RateLimitError,
     ServerBusyError,
     StreamInterruptedError,
-    SubmissionUncertainError,
     TransportError,
 )
 from ._job import Job, JobStatus
@@ -101,9 +100,6 @@ class Pipeline:
         except (GenerationFailedError, ContentRejectedError):
             slot.release()
             raise
-        except SubmissionUncertainError:
-            slot.forsake(self._guessed_length)
-            raise
         except BaseException:
             if slot.running:
                 slot.forsake(self._guessed_length)
@@ -136,12 +132,11 @@ class Pipeline:
             raise Refused
         try:
             await job.ledger.intend(job)
+            if job.cancelled:
+                raise Refused
         except BaseException:
             await self._withdraw(job)
             raise
-        if job.cancelled:
-            await self._withdraw(job)
-            raise Refused
         job.advance(JobStatus.SUBMITTING)
 
     async def _withdraw(self, job: Job) -> None:
@@ -158,7 +153,7 @@ class Pipeline:
         return await self._after(reply.value, job, slot)
 
     async def _send(self, job: Job, slot: Slot, post: Awaitable[T]) -> T:
-        """The answer of a POST. One that took nothing withdraws the intent."""
+        """The answer of a POST. One that took nothing withdraws the intent; a lost one may have taken the slot."""
         try:
             return await post
         except (RateLimitError, ServerBusyError) as refusal:
@@ -167,6 +162,9 @@ class Pipeline:
             raise Refused from refusal
         except (APIStatusError, ConnectError):
             await self._withdraw(job)
+            raise
+        except BaseException:
+            slot.forsake(self._guessed_length)
             raise
 
     async def _post(self, job: Job, slot: Slot, body: bytes) -> Reply[Submission]:

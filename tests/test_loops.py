@@ -127,6 +127,7 @@ async def test_a_second_cancellation_gives_the_answers_up(online):
         await asyncio.wait({closing})
         assert closing.cancelled()
         assert "may run it all the same" in str(job.error)
+        assert client.statistics().abandoned == 1
 
 
 def test_a_cancelled_main_task_ends_cleanly(online):

@@ -120,6 +120,23 @@ async def test_odd_answers_of_the_other_modes(both):
     assert (await client.generate("a cat", mode="sync")).id == "gen_1"
 
 
+async def test_a_stream_answered_like_an_async_job_is_polled(both, new_job, recorder):
+    """Plain JSON instead of events: accepted, so what its looks meet withdraws nothing."""
+    witness, client = both
+    witness.without_streams = True
+    ledger, denied = recorder(), recorder()
+    job = new_job(mode="stream", ledger=ledger)
+    await client.enqueue(job)
+    assert (await job.result()).image_urls == ("/files/gen_0",)
+    assert ledger.hooks == ["intend", "accepted", "finished"]
+    witness.never_found = True
+    job = new_job(mode="stream", ledger=denied)
+    await client.enqueue(job)
+    with pytest.raises(NotFoundError):
+        await job.result()
+    assert denied.hooks == ["intend", "accepted"]
+
+
 async def test_odd_answers_to_looks(both):
     """Numbers in quotes, models without most of their fields."""
     _, client = both

@@ -28,6 +28,7 @@ class Witness:
         self.looks: dict[str, int] = {}
         self.prompts: list[str] = []
         self.peak = self.refused = 0
+        self.without_streams = self.never_found = False
         self.keys: dict[str, set[str | None]] = {"api": set(), "images": set()}
         self.changed = asyncio.Event()
         self.url = ""
@@ -63,7 +64,7 @@ class Witness:
         self.looks[name] = 0
         self.peak = max(self.peak, self.active())
         told = {"success": True, "generationId": name, "creditsUsed": "1", "remainingCredits": "99.0", **EXTRA}
-        if order["mode"] == "async":
+        if order["mode"] == "async" or self.without_streams:
             return self.answer({**told, "async": True}, 200, slots)
         self.looks[name] = 4
         told["imageUrls"] = [f"/files/{name}"]
@@ -82,7 +83,7 @@ class Witness:
     async def look(self, request: web.Request) -> web.Response:
         name = request.query["id"]
         self.looks[name] += 1
-        match self.looks[name]:
+        match 1 if self.never_found else self.looks[name]:
             case 1:
                 return self.answer({"msg": "no such generation"}, 404)
             case 2 | 3 as look:
@@ -102,7 +103,8 @@ class Witness:
         return web.Response(body=PNG, content_type="application/octet-stream")
 
     def answer(self, told: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-        return web.Response(text=json.dumps(told), status=status, headers=headers, content_type="text/plain")
+        kind = "application/json" if self.without_streams else "text/plain"
+        return web.Response(text=json.dumps(told), status=status, headers=headers, content_type=kind)
 
 
 async def main() -> None:
