@@ -1,0 +1,133 @@
+"""The layers: a module imports only from lower rows, the pure ones no I/O, and the package no extra."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import nanobanana_async
+
+PACKAGE = Path(nanobanana_async.__file__).parent
+LAYERS = (
+    ("_version", "_exceptions", "emulator"),
+    ("_sse", "_retry", "_images"),
+    ("_models",),
+    ("_wire", "_polling", "_references", "_part"),
+    ("_events", "_admission"),
+    ("_job", "_limiter"),
+    ("_transport",),
+    ("_api", "_downloads"),
+    ("_watch",),
+    ("_pipeline",),
+    ("_scheduler",),
+    ("_engine", "_map", "_stream"),
+    ("_client",),
+    ("__init__",),
+    ("batch", "integrations"),
+    ("testing", "cli"),
+    ("__main__",),
+)
+PURE = ("_exceptions", "_models", "_sse", "_retry", "_wire", "_events", "_polling", "_images", "_admission", "_job")
+EXTRAS = ("typer", "rich", "PIL", "fastapi", "redis", "taskiq", "opentelemetry", "requests", "pytest", "sqlite3")
+ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
+
+
+def part_of(path: Path) -> str:
+    """The module or subpackage that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every import's absolute name, those inside functions included."""
+    package = ["nanobanana_async", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def own_imports(path: Path) -> set[str]:
+    """The parts of this package that a file imports; a name from the package itself is `__init__`."""
+    names = [name.split(".") for name in imports(path) if name.split(".")[0] == "nanobanana_async"]
+    return {name[1] if len(name) > 1 and name[1] in ROW else "__init__" for name in names}
+
+
+def foreign_imports(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)} - {"nanobanana_async"}
+
+
+def test_every_module_has_its_place() -> None:
+    """A new one must be put into the order, on purpose."""
+    assert {part_of(path) for path in sources()} <= set(ROW)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_lower_rows(path: Path) -> None:
+    """One direction, no cycles; inside a subpackage its own modules are free."""
+    part = part_of(path)
+    upward = {name for name in own_imports(path) - {part} if ROW[name] >= ROW[part]}
+    assert not upward
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_a_pure_module_does_no_io(name: str) -> None:
+    """It is tested without a loop, a socket, or a disk."""
+    foreign = foreign_imports(PACKAGE / f"{name}.py")
+    assert not foreign & {"aiohttp", "anyio", "aiofiles", "socket", "sqlite3", "threading", "time"}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "emulator").rglob("*.py")), ids=lambda path: path.name)
+def test_the_emulator_is_an_independent_witness(path: Path) -> None:
+    """What it shared with the client it could not testify about."""
+    assert own_imports(path) <= {"emulator"}
+
+
+def test_only_the_transport_touches_aiohttps_client() -> None:
+    """`Client` knows its session as a type, and the emulator is a server."""
+    users = {part_of(path) for path in sources() if "aiohttp" in foreign_imports(path)}
+    assert users <= {"_transport", "_client", "emulator"}
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse((PACKAGE / "_client.py").read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "aiohttp"
+    }
+    assert used == {"ClientSession"}
+
+
+def test_importing_the_package_loads_no_extra() -> None:
+    """What a program does not use it need not install, nor wait for."""
+    code = f"import sys, nanobanana_async; print([name for name in {EXTRAS!r} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_all_public_names_are_listed_in_order() -> None:
+    """`__all__` is what `__init__` imports, no more, no less, and sorted."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert set(nanobanana_async.__all__) == imported
+    assert nanobanana_async.__all__ == sorted(nanobanana_async.__all__)
+
+
+def test_every_public_name_is_documented() -> None:
+    """A docstring of its own, not one it inherited."""
+    public = [getattr(nanobanana_async, name) for name in nanobanana_async.__all__]
+    assert [thing.__name__ for thing in public if isinstance(thing, type) and not vars(thing).get("__doc__")] == []
+
+
+def test_its_types_are_shipped() -> None:
+    """Type checkers look for the marker file."""
+    assert files("nanobanana_async").joinpath("py.typed").is_file()
