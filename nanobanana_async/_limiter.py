@@ -7,6 +7,7 @@ generation has ended. Its methods are plain calls, so that nothing can come betw
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from ._admission import Admission, AdmissionStatistics
 from ._exceptions import RateLimitError, ServerBusyError
+from ._retry import Uniform
 from ._wire import RateLimit
 
 
@@ -51,10 +53,16 @@ class AccountLimiter:
     ceiling of your own.
     """
 
-    def __init__(self, *, max_concurrency: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        max_concurrency: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Uniform = random.uniform,
+    ) -> None:
         if max_concurrency is not None and max_concurrency < 1:
             raise ValueError(f"max_concurrency must be at least 1 (got {max_concurrency})")
-        self._admission = Admission(max_concurrency=max_concurrency)
+        self._admission = Admission(max_concurrency=max_concurrency, uniform=uniform)
         self._clock = clock
         self._waiters: list[asyncio.Future[None]] = []
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from nanobanana_async import Backoff, Client, GenerateRequest, Job, RetryPolicy
+from nanobanana_async import AccountLimiter, Backoff, Client, GenerateRequest, Job, RetryPolicy
 from nanobanana_async.emulator import Emulator
 
 Online: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Emulator, Client]]]
@@ -30,6 +30,8 @@ def online() -> Online:
     @asynccontextmanager
     async def open_both(*, client: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[Any]:
         options = {**IN_A_HURRY, **(client or {})}
+        if "max_concurrency" not in options:
+            options.setdefault("limiter", AccountLimiter(uniform=lambda low, high: 0.05))  # cools down in no time
         async with (
             Emulator(**{**SMALL, **settings}) as emulator,
             Client(KEY, base_url=emulator.url, **options) as opened,

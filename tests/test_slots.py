@@ -10,6 +10,9 @@ from nanobanana_async.emulator import Fault, FaultPlan
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
 
 
+PATIENT = {"limiter": None}  # the client's own limiter, whose cool-downs are real
+
+
 async def generate_all(client, count, **fields):
     return await asyncio.gather(*(client.generate(f"cat {number}", **fields) for number in range(count)))
 
@@ -17,7 +20,7 @@ async def generate_all(client, count, **fields):
 @pytest.mark.parametrize(("announce", "refusals"), [("always", {}), ("refusals", {429: 1})])
 async def test_an_announced_limit_is_used_in_full_and_never_exceeded(online, announce, refusals):
     """40 jobs at a limit of 3: 3 at once, never a fourth, one credit each, no 429 once the limit is learned."""
-    async with online(limit=3, announce=announce, credits=40) as (emulator, client):
+    async with online(limit=3, announce=announce, credits=40, client=PATIENT) as (emulator, client):
         await generate_all(client, 40)
         assert emulator.ledger.peak_active == 3
         assert emulator.ledger.charges == emulator.ledger.credits_charged == client.statistics().credits_used == 40
@@ -28,7 +31,7 @@ async def test_an_announced_limit_is_used_in_full_and_never_exceeded(online, ann
 @pytest.mark.parametrize("limit", [1, 5])
 async def test_a_limit_that_nobody_announces_is_found_from_few_refusals(online, limit):
     """At most 6 refusals, and all of the slots are used."""
-    async with online(limit=limit, announce="never", duration=0.02) as (emulator, client):
+    async with online(limit=limit, announce="never", duration=0.02, client=PATIENT) as (emulator, client):
         await generate_all(client, 10 + 3 * limit)
         assert emulator.ledger.peak_active == limit
         assert emulator.ledger.refusals[429] <= 6
@@ -46,7 +49,7 @@ async def test_slots_held_by_open_requests_only(online, announce):
 
 async def test_a_busy_server_bounds_what_runs(online):
     """503 is refunded, and backs off as a 429 does."""
-    async with online(limit=None, capacity=4) as (emulator, client):
+    async with online(limit=None, capacity=4, client=PATIENT) as (emulator, client):
         await generate_all(client, 20)
         assert emulator.ledger.peak_active == 4
         assert emulator.ledger.refusals[503] <= 6
