@@ -1,0 +1,208 @@
+"""The plan that learns: when to look at each job, from how long those before it took. Pure.
+
+Jobs are told apart by a key, such as model, mode and number of reference images. Of a key that nothing is known of,
+the vendor's advice is followed (5 s, then every 3 s), with three looks before it: so a model that takes half a second
+is found out by its first job, and a slow one costs three looks more.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+from ._durations import MAX_GAP, MAX_OBSERVATIONS, Durations
+from ._exceptions import ConfigurationError
+from ._pace import Pace
+from ._polling import PollPlan
+from ._retry import Uniform
+
+Key: TypeAlias = tuple[str | int, ...]
+
+DEFAULT_Q = 0.2
+MOST_RAISED_Q = 0.5  # beyond it a slot waits longer for its look than the polls saved are worth
+DEFAULT_MAX_POLLS = 100.0  # a second, for all jobs: 500 slots of 12 s generations then poll with q = 0.4
+MAX_KEYS = 64
+
+ADVICE = PollPlan()
+PROBES = (0.5, 1.0, 2.0)  # seconds after acceptance of a job of an unknown key
+PATIENCE = 4  # unknown and long: the gap is at least this part of what it has taken so far
+GUESSED_MEAN = 10.0  # seconds, of an unknown key: only for the load it puts on the ceiling
+LEAST_KNOWN = 4  # observations before they are believed
+
+
+class LearnedPlan:
+    """Conditional quantiles of learned durations, for at most `max_keys` keys: the longest unused one is forgotten.
+
+    `q` is the share of running jobs that each look may expect to have ended: 1/q looks a job. `max_polls_per_second`
+    is a ceiling for all jobs together (None for none): near it `q` is raised, up to 0.5, and what still exceeds it
+    is put off. Every gap is jittered by ±`jitter`.
+
+    Raises: ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        *,
+        q: float = DEFAULT_Q,
+        max_polls_per_second: float | None = DEFAULT_MAX_POLLS,
+        jitter: float = 0.05,
+        max_keys: int = MAX_KEYS,
+        uniform: Uniform = random.uniform,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        usable = 0 < q < 1 and 0 <= jitter < 1 and max_keys >= 1
+        if not usable or (max_polls_per_second is not None and not max_polls_per_second > 0):
+            raise ConfigurationError(
+                f"LearnedPlan(q={q}, jitter={jitter}, max_keys={max_keys}, "
+                f"max_polls_per_second={max_polls_per_second}) can't be followed; q and jitter are shares below 1"
+            )
+        self._least_q = q
+        self._max_polls = max_polls_per_second
+        self._pace = None if max_polls_per_second is None else Pace(max_polls_per_second)
+        self._jitter = jitter
+        self._max_keys = max_keys
+        self._uniform = uniform
+        self._clock = clock
+        self._kinds: OrderedDict[Key, _Kind] = OrderedDict()
+
+    def __repr__(self) -> str:
+        running = sum(kind.running for kind in self._kinds.values())
+        return f"<LearnedPlan [keys: {len(self._kinds)} | running: {running} | q: {self.q:.2g}]>"
+
+    def begin(self, key: Key | None = None) -> LearnedLooks:
+        """The looks at one job that was accepted just now. None: its begin is unknown, so nothing is learned of it."""
+        kind = _Kind() if key is None else self._kind(key)
+        return LearnedLooks(self, kind, self._clock())
+
+    @property
+    def q(self) -> float:
+        """The share in force now: as many jobs as run, of their mean length, make load * 1/q looks a second."""
+        if self._max_polls is None:
+            return self._least_q
+        load = sum(kind.running / kind.mean for kind in self._kinds.values())
+        return max(self._least_q, min(MOST_RAISED_Q, load / self._max_polls))
+
+    def dump(self) -> str:
+        """What was learned, as JSON."""
+        rows = [[key, [[round(t, 3) for t in seen] for seen in kind.durations]] for key, kind in self._kinds.items()]
+        return json.dumps({"durations": rows}, separators=(",", ":"))
+
+    def load(self, text: str) -> None:
+        """Take over what another plan had learned, as older than what this one has seen.
+
+        What can't be read is left out: it is only advice, and no reason to fail.
+        """
+        for key, observations in _read_rows(text):
+            kind = self._kind(key)
+            kind.durations = Durations((*observations, *kind.durations))
+
+    def wait(self, began: float, elapsed: float, until: float) -> float:
+        """Seconds from `elapsed` to the look meant for `until`, jittered and paced."""
+        gap = (until - elapsed) * self._uniform(1 - self._jitter, 1 + self._jitter)
+        return gap if self._pace is None else self._pace.book(began + elapsed, gap)
+
+    def _kind(self, key: Key) -> _Kind:
+        kind = self._kinds.setdefault(key, _Kind())
+        self._kinds.move_to_end(key)
+        if len(self._kinds) > self._max_keys:
+            self._kinds.popitem(last=False)
+        return kind
+
+
+class LearnedLooks:
+    """The looks at one job. Times are seconds since its acceptance; whoever looks tells of every answer."""
+
+    __slots__ = ("_began", "_count", "_kind", "_low", "_open", "_plan")
+
+    def __init__(self, plan: LearnedPlan, kind: _Kind, began: float) -> None:
+        self._plan = plan
+        self._kind = kind
+        self._began = began
+        self._low = 0.0
+        self._count = 0
+        self._open = True
+        kind.running += 1
+
+    def next_delay(self, elapsed: float) -> float:
+        """Seconds to wait from now, `elapsed`, to the next look."""
+        self._count += 1
+        if self._kind.known:
+            until = self._kind.durations.next_look(elapsed, self._plan.q)
+        else:
+            until = elapsed + _unknown_gap(self._count, elapsed)
+        return self._plan.wait(self._began, elapsed, until)
+
+    def processing(self, elapsed: float) -> None:
+        """It still ran when it was asked for, at `elapsed`."""
+        self._low = max(self._low, elapsed)
+
+    def ended(self, elapsed: float) -> None:
+        """The answer that came at `elapsed` showed its end."""
+        self.close()
+        self._kind.add(self._low, elapsed)
+
+    def close(self) -> None:
+        """No look follows. Idempotent."""
+        self._kind.running -= self._open
+        self._open = False
+
+
+class _Kind:
+    """One key's durations, and how many run now."""
+
+    def __init__(self) -> None:
+        self.durations = Durations()
+        self.running = 0
+        self._known = False
+
+    @property
+    def known(self) -> bool:
+        """Whether the durations can be planned with.
+
+        Of many begun together the quickest end first, so the first few tell little: a quarter must have ended.
+        """
+        enough = LEAST_KNOWN if self._known else max(LEAST_KNOWN, min(self.running // 4, MAX_OBSERVATIONS))
+        self._known = len(self.durations) >= enough
+        return self._known
+
+    @property
+    def mean(self) -> float:
+        return self.durations.estimate.mean if len(self.durations) else GUESSED_MEAN
+
+    def add(self, low: float, high: float) -> None:
+        if 0 <= low <= high < math.inf:
+            self.durations.add(low, high, beside=self.running)
+
+
+def _unknown_gap(count: int, elapsed: float) -> float:
+    """Seconds before the look number `count` at a job of which nothing is known."""
+    moments = (0.0, *PROBES, ADVICE.initial_delay)
+    if count < len(moments):
+        return moments[count] - moments[count - 1]
+    return min(MAX_GAP, max(ADVICE.interval, elapsed / PATIENCE))
+
+
+def _read_rows(text: str) -> Iterator[tuple[Key, list[tuple[float, float]]]]:
+    try:
+        rows = json.loads(text)["durations"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    for row in rows if isinstance(rows, list) else []:
+        try:
+            key, observations = row
+            read = [_read_observation(seen) for seen in observations]
+            yield tuple(part if isinstance(part, int) else str(part) for part in key), read
+        except (ValueError, TypeError, OverflowError):
+            continue
+
+
+def _read_observation(seen: Any) -> tuple[float, float]:
+    low, high = (float(time) for time in seen)
+    if not 0 <= low <= high < math.inf:
+        raise ValueError(f"no interval: {seen}")
+    return low, high
