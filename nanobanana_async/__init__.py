@@ -5,56 +5,61 @@ async with Client() as client:
     paths = await client.download(generation, "out")
 """
 
-from ._admission import AdmissionStatistics
-from ._client import Client
-from ._engine import ClientStatistics
-from ._events import StreamEvent
-from ._exceptions import (
-    APIStatusError,
-    AuthenticationError,
-    BadRequestError,
-    BatchError,
-    BlockedError,
-    BudgetExceededError,
-    ConfigurationError,
-    ConnectError,
-    ContentRejectedError,
-    DownloadError,
-    DownloadExpiredError,
-    DownloadIncompleteError,
-    GenerationError,
-    GenerationFailedError,
-    GenerationTimeoutError,
-    InputError,
-    InsufficientCreditsError,
-    InvalidRequestError,
-    JobCancelledError,
-    JournalError,
-    NanoBananaError,
-    NotAnImageError,
-    NotFoundError,
-    PayloadTooLargeError,
-    PermissionDeniedError,
-    QueueFullError,
-    RateLimitError,
-    RequestTimeoutError,
-    ResponseDecodingError,
-    ServerBusyError,
-    ServerError,
-    StreamInterruptedError,
-    SubmissionUncertainError,
-    TransportError,
-)
-from ._job import Job, JobStatus, Ledger
-from ._limiter import AccountLimiter, Limiter, Slot
-from ._map import Outcome, Outcomes
-from ._models import GenerateRequest, Generation, GenerationStatus, Model, Submission
-from ._polling import PollPlan
-from ._retry import Backoff, RetryPolicy
-from ._stream import EventStream
-from ._transport import Timeouts
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
-from ._wire import RateLimit
+
+if TYPE_CHECKING:
+    from ._admission import AdmissionStatistics
+    from ._client import Client
+    from ._engine import ClientStatistics
+    from ._events import StreamEvent
+    from ._exceptions import (
+        APIStatusError,
+        AuthenticationError,
+        BadRequestError,
+        BatchError,
+        BlockedError,
+        BudgetExceededError,
+        ConfigurationError,
+        ConnectError,
+        ContentRejectedError,
+        DownloadError,
+        DownloadExpiredError,
+        DownloadIncompleteError,
+        GenerationError,
+        GenerationFailedError,
+        GenerationTimeoutError,
+        InputError,
+        InsufficientCreditsError,
+        InvalidRequestError,
+        JobCancelledError,
+        JournalError,
+        NanoBananaError,
+        NotAnImageError,
+        NotFoundError,
+        PayloadTooLargeError,
+        PermissionDeniedError,
+        QueueFullError,
+        RateLimitError,
+        RequestTimeoutError,
+        ResponseDecodingError,
+        ServerBusyError,
+        ServerError,
+        StreamInterruptedError,
+        SubmissionUncertainError,
+        TransportError,
+    )
+    from ._job import Job, JobStatus, Ledger
+    from ._limiter import AccountLimiter, Limiter, Slot
+    from ._map import Outcome, Outcomes
+    from ._models import GenerateRequest, Generation, GenerationStatus, Model, Submission
+    from ._polling import PollPlan
+    from ._retry import Backoff, RetryPolicy
+    from ._stream import EventStream
+    from ._transport import Timeouts
+    from ._wire import RateLimit
 
 __all__ = [
     "APIStatusError",
@@ -116,3 +121,90 @@ __all__ = [
     "TransportError",
     "__version__",
 ]
+
+# Loaded when first asked for, so that `nanobanana --help` needs neither aiohttp nor pydantic.
+_HOMES = {
+    "_admission": ("AdmissionStatistics",),
+    "_client": ("Client",),
+    "_engine": ("ClientStatistics",),
+    "_events": ("StreamEvent",),
+    "_exceptions": (
+        "APIStatusError",
+        "AuthenticationError",
+        "BadRequestError",
+        "BatchError",
+        "BlockedError",
+        "BudgetExceededError",
+        "ConfigurationError",
+        "ConnectError",
+        "ContentRejectedError",
+        "DownloadError",
+        "DownloadExpiredError",
+        "DownloadIncompleteError",
+        "GenerationError",
+        "GenerationFailedError",
+        "GenerationTimeoutError",
+        "InputError",
+        "InsufficientCreditsError",
+        "InvalidRequestError",
+        "JobCancelledError",
+        "JournalError",
+        "NanoBananaError",
+        "NotAnImageError",
+        "NotFoundError",
+        "PayloadTooLargeError",
+        "PermissionDeniedError",
+        "QueueFullError",
+        "RateLimitError",
+        "RequestTimeoutError",
+        "ResponseDecodingError",
+        "ServerBusyError",
+        "ServerError",
+        "StreamInterruptedError",
+        "SubmissionUncertainError",
+        "TransportError",
+    ),
+    "_job": (
+        "Job",
+        "JobStatus",
+        "Ledger",
+    ),
+    "_limiter": (
+        "AccountLimiter",
+        "Limiter",
+        "Slot",
+    ),
+    "_map": (
+        "Outcome",
+        "Outcomes",
+    ),
+    "_models": (
+        "GenerateRequest",
+        "Generation",
+        "GenerationStatus",
+        "Model",
+        "Submission",
+    ),
+    "_polling": ("PollPlan",),
+    "_retry": (
+        "Backoff",
+        "RetryPolicy",
+    ),
+    "_stream": ("EventStream",),
+    "_transport": ("Timeouts",),
+    "_wire": ("RateLimit",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

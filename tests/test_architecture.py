@@ -16,7 +16,7 @@ import nanobanana_async
 PACKAGE = Path(nanobanana_async.__file__).parent
 LAYERS = (
     ("_version", "_exceptions", "emulator"),
-    ("_sse", "_retry", "_images"),
+    ("_sse", "_retry", "_images", "_durations", "_pace"),
     ("_models",),
     ("_wire", "_polling", "_references", "_part"),
     ("_events", "_admission"),
@@ -33,7 +33,10 @@ LAYERS = (
     ("testing", "cli"),
     ("__main__",),
 )
-PURE = ("_exceptions", "_models", "_sse", "_retry", "_wire", "_events", "_polling", "_images", "_admission", "_job")
+PURE = (
+    *("_exceptions", "_models", "_sse", "_retry", "_wire", "_events", "_polling", "_durations", "_pace"),
+    *("_images", "_admission", "_job"),
+)
 EXTRAS = ("typer", "rich", "PIL", "fastapi", "redis", "taskiq", "opentelemetry", "requests", "pytest", "sqlite3")
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 
@@ -109,17 +112,32 @@ def test_only_the_transport_touches_aiohttps_client() -> None:
 
 def test_importing_the_package_loads_no_extra() -> None:
     """What a program does not use it need not install, nor wait for."""
-    code = f"import sys, nanobanana_async; print([name for name in {EXTRAS!r} if name in sys.modules])"
+    code = f"import sys; from nanobanana_async import *; print([name for name in {EXTRAS!r} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 
 
 def test_all_public_names_are_listed_in_order() -> None:
-    """`__all__` is what `__init__` imports, no more, no less, and sorted."""
+    """What type checkers see, what is loaded when asked for, and the sorted `__all__` are the same names."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert set(nanobanana_async.__all__) == imported
+    seen_by_type_checkers = {
+        (alias.name, node.module)
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert set(nanobanana_async._HOME_OF.items()) == seen_by_type_checkers
+    assert set(nanobanana_async.__all__) == {*nanobanana_async._HOME_OF, "__version__"}
     assert nanobanana_async.__all__ == sorted(nanobanana_async.__all__)
+    assert set(nanobanana_async.__all__) <= set(dir(nanobanana_async))
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    """As for any module."""
+    with pytest.raises(AttributeError, match="no attribute 'Cleint'"):
+        nanobanana_async.Cleint  # noqa: B018
 
 
 def test_every_public_name_is_documented() -> None:
