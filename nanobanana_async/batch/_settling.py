@@ -1,12 +1,14 @@
 """What became of submissions whose answers were lost, told from the account's balance. Pure.
 
-The balance is a witness only while nothing else moves it, so the batch keeps one submission unanswered at a time and
-asks before it sends the next.
+The balance is a witness only while nothing else moves it. So the batch keeps one submission unanswered at a time, and
+`Account` compares every balance that it is told with the one that its own spending explains: an account that somebody
+else spends from, or pays into, tells nothing for a while.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 
@@ -29,3 +31,49 @@ def settle(expected: int | None, actual: int, costs: Sequence[int | None]) -> Ve
     if len(known) == len(costs) and missing == sum(known):
         return Verdict.TAKEN
     return Verdict.UNKNOWN
+
+
+class Account:
+    """The balance as our own spending leaves it, None while it isn't known.
+
+    For `shared_memory` seconds after somebody else moved it, it is no witness.
+    """
+
+    def __init__(
+        self,
+        balance: int | None = None,
+        *,
+        shared_memory: float = 900.0,
+        shared_at: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.balance = balance
+        self.shared_at = shared_at
+        self.taken = 0  # submissions, so far
+        self._shared_memory = shared_memory
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<Account [{self.balance} credits{', shared' if self.shared else ''}]>"
+
+    @property
+    def shared(self) -> bool:
+        """Somebody else moved the balance a short while ago."""
+        return self.shared_at is not None and self._clock() < self.shared_at + self._shared_memory
+
+    def spent(self, credits: int | None, remaining: int | None) -> bool:  # noqa: A002
+        """One submission took `credits` and left `remaining`; None: not told, or not to be relied on.
+
+        Returns whether somebody else must have moved the balance as well.
+        """
+        self.taken += 1
+        explained = None if self.balance is None or credits is None else self.balance - credits
+        self.balance = explained if remaining is None else remaining
+        if explained is None or remaining is None or explained == remaining:
+            return False
+        self.shared_at = self._clock()
+        return True
+
+    def judge(self, actual: int, costs: Sequence[int | None]) -> Verdict:
+        """What became of submissions of these costs, if the balance is `actual` now."""
+        return Verdict.UNKNOWN if self.shared else settle(self.balance, actual, costs)

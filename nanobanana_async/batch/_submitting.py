@@ -1,120 +1,187 @@
-"""A row's ledger: puts every step into the journal, holds the budget, and keeps one submission unanswered at a time.
+"""A row's ledger: puts every step into the journal, holds the budget, and takes its turn at the turnstile.
 
-The one at a time is what lets the balance judge a lost answer (`_settling`). An answer takes a fraction of a second
-and a generation many, so a hundred slots are fed through it; a submission that hangs longer than PATIENCE lets the
-others pass, and its own judgement then rests on what they cost.
+Between `intend` and `accepted` or `withdrawn` a ledger is *inside*: a POST may be on its way. Whoever leaves the batch
+early first waits until its ledgers are outside (`outside`), so that no paid id is left unrecorded. What comes in after
+`close` (a generation that is watched on by the client) belongs to the next run, which picks it up by its id.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
+
+from .._exceptions import JobCancelledError, JournalError
 from .._job import Job
-from .._models import Generation, GenerationStatus, Submission
-from ._budget import Budget
+from .._models import Generation, Submission
+from ._ballast import Ballast
+from ._brake import Brake
+from ._budget import Budget, Prices
 from ._journal import Journal
-from ._journal_rows import JournalRow
+from ._journal_rows import JobState, JournalRow
 from ._manifest import relative_files
+from ._settling import Account
+from ._turnstile import Turn, Turnstile
 
-PATIENCE = 10.0  # seconds without an answer after which a submission no longer holds up the others
+_LOGGER = logging.getLogger(__name__)
+
+SHARED_AT = "shared_at"  # a setting: when somebody else last moved the balance
+RECORD_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts to record a paid id on a full disk
+_STOPPED = "the batch submits nothing more"
 
 
-class Turnstile:
-    """Lets one submission through at a time. A judgement in progress (`hold`) lets nobody through."""
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What all ledgers of a run share. `moved` hears of every change of a row's state."""
 
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._holder: object | None = None
-        self._overdue: asyncio.TimerHandle | None = None
-        self.overtaken: set[object] = set()
-
-    async def enter(self, who: object) -> None:
-        """Wait for one's turn."""
-        await self._lock.acquire()
-        self._holder = who
-        self._overdue = asyncio.get_running_loop().call_later(PATIENCE, self._let_others_pass, who)
-
-    def hold(self, who: object) -> None:
-        """Keep the turn however long it takes."""
-        if self._holder is who and self._overdue is not None:
-            self._overdue.cancel()
-
-    def leave(self, who: object) -> None:
-        """Give the turn back; does nothing for who hasn't got it."""
-        self.overtaken.discard(who)
-        if self._holder is who:
-            self._holder = None
-            if self._overdue is not None:
-                self._overdue.cancel()
-            self._lock.release()
-
-    def _let_others_pass(self, who: object) -> None:
-        self.leave(who)
-        self.overtaken.add(who)
+    journal: Journal
+    folder: Path
+    budget: Budget
+    prices: Prices
+    turnstile: Turnstile
+    account: Account
+    brake: Brake
+    ballast: Ballast
+    moved: Callable[[int, JobState], None]
 
 
 class RowLedger:
     """The four steps and the withdrawal of one row's job."""
 
-    def __init__(
-        self,
-        row: JournalRow,
-        cost: int | None,
-        *,
-        journal: Journal,
-        budget: Budget,
-        turnstile: Turnstile,
-        folder: Path,
-    ) -> None:
+    def __init__(self, row: JournalRow, desk: Desk) -> None:
         self.row = row
-        self.cost = cost
-        self._journal = journal
-        self._budget = budget
-        self._turnstile = turnstile
-        self._folder = folder
+        self.cost: int | None = None
+        self.turn: Turn | None = None
+        self._desk = desk
+        self._charged: int | None = None
+        self._closed = False
+        self._outside = asyncio.Event()
+        self._outside.set()
+
+    @property
+    def inside(self) -> bool:
+        """A submission is being prepared or under way."""
+        return not self._outside.is_set()
+
+    async def outside(self) -> None:
+        """Wait until no submission is under way."""
+        await self._outside.wait()
+
+    def close(self) -> None:
+        """The run that made this ledger ends: record nothing but an answer that is still to come."""
+        self._closed = True
+
+    # ---- the hooks
 
     async def intend(self, job: Job) -> None:
-        """Reserve the cost and record the intent. Raises: BudgetExceededError, JournalError; nothing is sent then."""
-        await self._turnstile.enter(self)
-        try:
-            self._budget.reserve(self.row.index, self.cost)
-            await self._journal.intend(self.row.index, self.cost)
-        except BaseException:
-            self._budget.release(self.row.index)
-            self._turnstile.leave(self)
-            raise
+        """Take a turn, reserve the cost, record the intent.
+
+        Raises: BudgetExceededError, JournalError, JobCancelledError; nothing is sent then.
+        """
+        self._outside.clear()
+        self.turn = await self._desk.turnstile.enter()
+        self._check_wanted(job)
+        self.cost = self._desk.prices.of(self.row.request)
+        self._desk.budget.reserve(self.row.index, self.cost)
+        with anyio.CancelScope(shield=True):
+            await self._desk.journal.intend(self.row.index, self.cost)
+        self._desk.moved(self.row.index, JobState.INTENT)
+        self._check_wanted(job)
 
     async def withdrawn(self, job: Job) -> None:
-        """The server refused it, or it never left."""
+        """The server refused it, or it never left, or `intend` did not come to its end."""
         try:
-            await self._journal.withdrawn(self.row.index)
+            if not self._closed:
+                await self._desk.journal.withdrawn(self.row.index)
+                self._desk.moved(self.row.index, JobState.READY)
         finally:
-            self._budget.release(self.row.index)
-            self._turnstile.leave(self)
+            self._desk.budget.release(self.row.index)
+            self.leave()
+        if self._desk.brake.pulled:
+            job.cancel(_STOPPED)
 
     async def accepted(self, job: Job, submission: Submission) -> None:
         """The service took it: its id is on disk when this returns."""
-        remaining = None if self._turnstile.overtaken - {self} else submission.remaining_credits
+        alone = self.turn is not None and self.turn.alone
+        remaining = submission.remaining_credits if alone else None
         try:
-            await self._journal.accepted(self.row.index, submission.generation_id, submission.credits_used, remaining)
+            await self._record(submission, remaining)
         finally:
-            self._budget.settle(self.row.index, submission.credits_used)
-            self._turnstile.leave(self)
+            await self._charge(submission.credits_used, remaining)
+        self._desk.moved(self.row.index, JobState.RUNNING)
 
     async def finished(self, job: Job, generation: Generation) -> None:
-        """Its links are known; how a failed one ended is recorded with its error."""
-        if generation.status is GenerationStatus.COMPLETED and generation.image_urls:
-            await self._journal.completed(self.row.index, generation)
+        """Its links are known, or that there are none."""
+        if self._closed:
+            return
+        await self._desk.journal.completed(self.row.index, generation)
+        self._desk.moved(self.row.index, JobState.COMPLETED)
+        if self._charged is None and generation.credits_used is not None:
+            self._desk.budget.spent += generation.credits_used - (self.cost or 0)
 
     async def stored(self, job: Job, files: list[Path]) -> None:
         """Its files are on disk."""
-        await self._journal.stored(self.row.index, relative_files(self._folder, files))
+        if not self._closed:
+            await self._desk.journal.stored(self.row.index, relative_files(self._desk.folder, files))
 
-    def hold(self) -> None:
-        """Let nobody submit while this one is judged."""
-        self._turnstile.hold(self)
+    # ---- the end of a turn
+
+    async def answered(self, credits: int | None) -> None:  # noqa: A002
+        """It was taken and ended in one answer, without an id: rejected, say, and charged."""
+        if self.turn is not None:
+            await self._charge(credits, None)
 
     def leave(self) -> None:
-        """Let the next one through, whatever became of this one."""
-        self._turnstile.leave(self)
+        """Let the next one through. Idempotent."""
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            self._desk.turnstile.leave(turn)
+        self._outside.set()
+
+    # ---- inside
+
+    def _check_wanted(self, job: Job) -> None:
+        if job.cancelled or self._desk.brake.pulled:
+            raise JobCancelledError(f"row {self.row.index} was not sent: {_STOPPED}")
+
+    async def _record(self, submission: Submission, remaining: int | None) -> None:
+        """Write the id down, whatever it takes: on a full disk by what the ballast leaves, and again later."""
+        told = (submission.generation_id, submission.credits_used, remaining)
+        delays = iter(RECORD_DELAYS)
+        while True:
+            try:
+                await self._desk.journal.accepted(self.row.index, *told)
+                return
+            except JournalError as error:
+                self._desk.brake.pull(error)
+                delay = 0.0 if self._desk.ballast.throw_off() else next(delays, None)
+                if delay is None:
+                    raise _unrecorded(self.row.index, submission, error) from error
+            except RuntimeError as error:  # the journal was closed: the run was left before this answer came
+                raise _unrecorded(self.row.index, submission, error) from error
+            await anyio.sleep(delay)
+
+    async def _charge(self, credits: int | None, remaining: int | None) -> None:  # noqa: A002
+        """Settle what it took, and end the turn."""
+        desk = self._desk
+        self._charged = credits
+        desk.budget.settle(self.row.index, credits)
+        desk.prices.learn(self.row.request, credits)
+        shared = desk.account.spent(credits, remaining)
+        self.leave()
+        if shared and not self._closed:
+            _LOGGER.info("somebody else moves this account's balance: it can't tell what became of lost answers")
+            with suppress(JournalError):
+                await desk.journal.set_setting(SHARED_AT, str(desk.account.shared_at))
+
+
+def _unrecorded(index: int, submission: Submission, error: Exception) -> JournalError:
+    name = submission.generation_id
+    message = f"row {index} is paid, but its id could not be recorded ({error}); nanobanana get {name} brings it"
+    _LOGGER.error("%s", message)
+    return JournalError(message, generation_id=name, credits_used=submission.credits_used)

@@ -1,0 +1,171 @@
+"""What becomes of submissions whose answers were lost: asked of the balance while nobody else submits.
+
+A row stays `intent` in the journal until it is judged. So whatever ends a judgement early, be it kill -9, leaves the
+row for the next start, and what was judged once is not judged again by a balance that has moved since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import anyio
+
+from .._client import Client
+from .._exceptions import BatchError, JobCancelledError, TransportError
+from ._journal_rows import JobState, JournalRow
+from ._network import Network
+from ._patience import Patience
+from ._settling import Verdict
+from ._submitting import Desk
+from ._turnstile import Turn
+
+DOUBTFUL = "doubtful_credits"  # a setting: costs of uncertain attempts that were sent again; they may have been paid
+MAX_MISSES = 10  # times that the service may drop one row's submission before it is taken to be the row's fault
+_LOST = "charged, but the answer with its id was lost; --retry-failed pays for it again"
+_UNCERTAIN = "may be charged: the balance does not tell; --uncertain retry sends it again"
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The state a row is in now, and what there is to say about it."""
+
+    state: JobState
+    message: str
+
+
+@dataclass(slots=True, eq=False)
+class Doubt:
+    """A submission whose answer won't come. `cost` is what it may have taken."""
+
+    row: JournalRow
+    cost: int | None
+    reason: str
+    judgement: Judgement | None = None
+
+
+@dataclass(slots=True)
+class _Misses:
+    """How often one row's submission was not taken, and how many submissions had been taken before the first."""
+
+    taken_before: int
+    number: int = 0
+
+
+class Judge:
+    """Judges doubts, all that are open together, one judgement at a time."""
+
+    def __init__(
+        self,
+        client: Client,
+        desk: Desk,
+        network: Network,
+        patience: Patience,
+        *,
+        uncertain: Literal["hold", "retry"],
+        max_attempts: int,
+    ) -> None:
+        self._client = client
+        self._desk = desk
+        self._network = network
+        self._patience = patience
+        self._retries = uncertain == "retry"
+        self._max_attempts = max_attempts
+        self._open: list[Doubt] = []
+        self._misses: dict[int, _Misses] = {}
+
+    async def settle(self, doubt: Doubt, turn: Turn) -> Judgement:
+        """Find out what became of a submission, while nobody submits.
+
+        Raises: JobCancelledError when the batch stops before the balance could be read; APIStatusError.
+        """
+        self._open.append(doubt)
+        try:
+            async with self._desk.turnstile.alone(turn):
+                if doubt.judgement is None:
+                    await self._judge(list(self._open))
+        finally:
+            self._open.remove(doubt)
+        assert doubt.judgement is not None  # open ones are judged together
+        return doubt.judgement
+
+    async def settle_old(self) -> None:
+        """The same for the intents that an earlier run left; then the balance is known. Nothing is under way yet."""
+        rows = await self._desk.journal.unfinished(JobState.INTENT, limit=_PAGE)
+        doubts = [Doubt(row, row.cost, "the process ended before the answer was read") for row in rows]
+        await self._judge(doubts)
+
+    async def _judge(self, doubts: list[Doubt]) -> None:
+        desk, costs = self._desk, [doubt.cost for doubt in doubts]
+        balance = await self._balance()
+        verdict = desk.account.judge(balance, costs)
+        if doubts and verdict is Verdict.NOT_TAKEN:
+            await anyio.sleep(self._patience.confirm_delay)
+            balance = await self._balance()
+            verdict = desk.account.judge(balance, costs)
+        for doubt in doubts:
+            doubt.judgement = await self._write(doubt, verdict)
+        await desk.journal.set_balance(balance)
+        desk.account.balance = balance
+
+    async def _balance(self) -> int:
+        while True:
+            try:
+                return await self._client.credits()
+            except TransportError as error:
+                if not await self._network.back():
+                    raise JobCancelledError("stopped before the balance could be read; the next run judges") from error
+
+    # ---- the verdict, written down
+
+    async def _write(self, doubt: Doubt, verdict: Verdict) -> Judgement:
+        match verdict:
+            case Verdict.NOT_TAKEN:
+                return await self._not_taken(doubt)
+            case Verdict.TAKEN:
+                return await self._taken(doubt)
+            case Verdict.UNKNOWN:
+                return await self._unknown(doubt)
+
+    async def _not_taken(self, doubt: Doubt) -> Judgement:
+        index = doubt.row.index
+        self._desk.budget.release(index)
+        await self._desk.journal.withdrawn(index)
+        misses = self._misses.setdefault(index, _Misses(self._desk.account.taken))
+        misses.number += 1
+        if misses.number < MAX_MISSES:
+            return Judgement(JobState.READY, "not taken, so it is sent again")
+        reason = f"the service dropped it {misses.number} times without taking it: {doubt.reason}"
+        if misses.taken_before == self._desk.account.taken:  # nor any other, so it is not the row's fault
+            self._desk.brake.pull(BatchError(f"the service takes nothing ({doubt.reason}); run it again later"))
+            return Judgement(JobState.READY, reason)
+        await self._desk.journal.ended(index, JobState.FAILED, reason)
+        return Judgement(JobState.FAILED, reason)
+
+    async def _taken(self, doubt: Doubt) -> Judgement:
+        index = doubt.row.index
+        await self._desk.journal.ended(index, JobState.LOST, _LOST, credits=doubt.cost)
+        self._desk.budget.settle(index, doubt.cost)
+        return Judgement(JobState.LOST, _LOST)
+
+    async def _unknown(self, doubt: Doubt) -> Judgement:
+        index = doubt.row.index
+        await self._desk.journal.ended(index, JobState.UNCERTAIN, _UNCERTAIN)
+        self._desk.budget.settle(index, doubt.cost)
+        if not self._retries or doubt.row.attempts + 1 >= self._max_attempts:
+            return Judgement(JobState.UNCERTAIN, _UNCERTAIN)
+        await write_off(self._desk, doubt.cost or 0)
+        await self._desk.journal.requeue(JobState.UNCERTAIN, indexes=[index])
+        return Judgement(JobState.READY, "may be charged; sent again as --uncertain retry says")
+
+
+async def write_off(desk: Desk, credits: int) -> None:  # noqa: A002
+    """Count credits of uncertain attempts as spent for good: to send a row again must not make them free again."""
+    if credits:
+        await desk.journal.set_setting(DOUBTFUL, str(await written_off(desk) + credits))
+
+
+async def written_off(desk: Desk) -> int:
+    """What `write_off` has added up to."""
+    return int(await desk.journal.get_setting(DOUBTFUL) or 0)

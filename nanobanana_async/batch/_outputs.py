@@ -1,0 +1,70 @@
+"""The manifest and the gallery, written anew at the end of a run and now and then while it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+
+from .._exceptions import JournalError
+from ._gallery import write_gallery
+from ._journal import Journal
+from ._manifest import ManifestRow, write_manifest
+
+_LOGGER = logging.getLogger(__name__)
+
+REST_FACTOR = 20  # of the time that the last writing took: large batches must not spend their time on writing
+
+
+class GivenUpError(Exception):
+    """There was no time to write everything; the files that were there still stand."""
+
+
+class Outputs:
+    """Writes in a thread, one writing at a time, and replaces a file only by a whole one."""
+
+    def __init__(self, folder: Path, journal: Journal, *, title: str | None, interval: float) -> None:
+        self._folder = folder
+        self._journal = journal
+        self._title = title
+        self._interval = interval
+        self._writing = threading.Lock()
+        self._took = 0.0
+
+    async def write(self, patience: float | None = None) -> None:
+        """Bring both up to date; beyond `patience` seconds the old ones are left.
+
+        Raises: OSError, JournalError.
+        """
+        deadline = None if patience is None else time.monotonic() + patience
+        try:
+            await asyncio.to_thread(self._write, deadline)
+        except GivenUpError:
+            _LOGGER.info("no time to write the manifest; `nanobanana gallery` or the next run does")
+
+    async def keep_fresh(self) -> None:
+        """Write again and again until cancelled. A failure is logged: whether it matters, the end of the run tells."""
+        while True:
+            await anyio.sleep(max(self._interval, REST_FACTOR * self._took))
+            try:
+                await self.write()
+            except (OSError, JournalError) as error:
+                _LOGGER.warning("the manifest could not be written: %s", error)
+
+    def _write(self, deadline: float | None) -> None:
+        with self._writing:
+            began = time.monotonic()
+            write_manifest(self._folder, self._rows(deadline))
+            write_gallery(self._folder, self._rows(deadline), title=self._title)
+            self._took = time.monotonic() - began
+
+    def _rows(self, deadline: float | None) -> Iterator[ManifestRow]:
+        for row in self._journal.manifest_rows():
+            if deadline is not None and time.monotonic() > deadline:
+                raise GivenUpError
+            yield row

@@ -1,0 +1,178 @@
+"""One run over a batch: what was left in doubt is judged, what runs is picked up, what is ready is submitted."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .._client import Client
+from .._exceptions import BatchError, JournalError, NanoBananaError
+from ._ballast import Ballast
+from ._brake import Brake
+from ._budget import Budget, Prices
+from ._feeding import Feed
+from ._journal import Journal
+from ._journal_rows import Counts, JobState
+from ._judging import DOUBTFUL, Judge, write_off
+from ._network import Network
+from ._outputs import Outputs
+from ._patience import Patience
+from ._rows import Rows, Work
+from ._settling import Account
+from ._submitting import SHARED_AT, Desk
+from ._telling import Teller
+from ._turnstile import Turnstile
+
+LEAST_WIDTH = 32  # rows under way at once, or twice the slots if that is more
+LIMIT = "limit"  # a setting: the account's slots, as they were last known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What a run may spend, and what it tries again."""
+
+    max_credits: int | None = None
+    retry_failed: bool = False
+    uncertain: Literal["hold", "retry"] = "hold"
+    max_attempts: int = 3
+    patience: Patience = field(default_factory=Patience)
+
+
+class Run:
+    """Goes through a batch once. `brake.reason` tells what ended it early, `spent_before` where its costs begin."""
+
+    def __init__(
+        self,
+        client: Client,
+        journal: Journal,
+        folder: Path,
+        options: RunOptions,
+        *,
+        brake: Brake,
+        teller: Teller,
+        outputs: Outputs,
+    ) -> None:
+        self.spent_before: int | None = None
+        self._client = client
+        self._journal = journal
+        self._folder = folder
+        self._options = options
+        self._brake = brake
+        self._teller = teller
+        self._outputs = outputs
+        self._network = Network(client, brake, teller, options.patience)
+
+    async def through(self, prices: Prices) -> None:
+        """Bring every row as far as it goes. Whatever ends it early but a cancellation pulls the brake."""
+        try:
+            with Ballast(self._folder) as ballast:
+                desk = await self._desk(prices, ballast)
+                judge = self._judge(desk)
+                await self._begin(desk, judge)
+                await self._drive(desk, judge)
+        except NanoBananaError as error:
+            self._brake.pull(error)
+        except OSError as error:
+            told = f"{self._folder}: {error.strerror}; free space, then run the same command again"
+            self._brake.pull(BatchError(told))
+        await self._remember_limit()
+
+    # ---- before
+
+    async def _desk(self, prices: Prices, ballast: Ballast) -> Desk:
+        patience = self._options.patience
+        shared_at = await self._journal.get_setting(SHARED_AT)
+        return Desk(
+            journal=self._journal,
+            folder=self._folder,
+            budget=Budget(self._options.max_credits),
+            prices=prices,
+            turnstile=Turnstile(patience.answer_timeout),
+            account=Account(
+                await self._journal.balance(),
+                shared_memory=patience.shared_memory,
+                shared_at=float(shared_at) if shared_at else None,
+            ),
+            brake=self._brake,
+            ballast=ballast,
+            moved=self._teller.moved,
+        )
+
+    def _judge(self, desk: Desk) -> Judge:
+        options = self._options
+        return Judge(
+            self._client,
+            desk,
+            self._network,
+            options.patience,
+            uncertain=options.uncertain,
+            max_attempts=options.max_attempts,
+        )
+
+    async def _begin(self, desk: Desk, judge: Judge) -> None:
+        """Judge what an earlier run left in doubt, queue what is to be tried again, and count what is spent."""
+        self.spent_before = (await self._journal.counts()).credits
+        await judge.settle_old()
+        await self._journal.doubt_intents()  # none is left, but what was accepted without an id is lost now
+        await self._requeue(desk)
+        counts = await self._journal.counts()
+        desk.budget.spent = await committed(self._journal, counts)
+        self._teller.start(counts, desk.budget)
+
+    async def _requeue(self, desk: Desk) -> None:
+        options = self._options
+        if options.uncertain == "retry":
+            await write_off(desk, (await self._journal.counts()).by_state[JobState.UNCERTAIN].reserved)
+            await self._journal.requeue(JobState.UNCERTAIN)
+        if options.retry_failed:
+            await self._journal.requeue(JobState.FAILED, JobState.LOST, max_attempts=options.max_attempts)
+
+    # ---- the work
+
+    async def _drive(self, desk: Desk, judge: Judge) -> None:
+        rows = Rows(
+            self._client,
+            desk,
+            judge,
+            self._network,
+            self._teller,
+            leave_timeout=self._options.patience.answer_timeout,
+            gives_up=self._options.retry_failed,
+        )
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._outputs.keep_fresh)
+            beside.start_soon(self._network.watch)
+            async with anyio.create_task_group() as group:
+                await self._feed(group, rows, rows.pick_up, JobState.RUNNING, JobState.COMPLETED)
+                await self._feed(group, rows, rows.submit, JobState.READY)
+            beside.cancel_scope.cancel()
+
+    async def _feed(self, group: TaskGroup, rows: Rows, work: Work, *states: JobState) -> None:
+        feed = Feed(self._journal, self._brake, *states, width=self._width)
+        self._network.on_back = feed.wake
+        try:
+            while (row := await feed.next()) is not None:
+                group.start_soon(rows.tend, row, work, feed)
+        except JournalError as error:  # not to be raised here, where it would cancel the rows that run
+            self._brake.pull(error)
+
+    def _width(self) -> int:
+        return 0 if self._network.away else max(LEAST_WIDTH, 2 * (self._client.statistics().limit or 0))
+
+    # ---- after
+
+    async def _remember_limit(self) -> None:
+        limit = self._client.statistics().limit
+        if limit is not None:
+            with suppress(JournalError):
+                await self._journal.set_setting(LIMIT, str(limit))
+
+
+async def committed(journal: Journal, counts: Counts) -> int:
+    """What a budget has to count as spent: taken, reserved, and what uncertain attempts may have taken."""
+    return counts.credits + counts.reserved + int(await journal.get_setting(DOUBTFUL) or 0)
