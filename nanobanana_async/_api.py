@@ -6,8 +6,8 @@ What a submission's failure means for money is decided here: `ConnectError` neve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -36,13 +36,14 @@ class EventSource:
         self.submission = submission
         self._response = response
 
-    async def events(self) -> AsyncIterator[ServerSentEvent]:
+    async def events(self) -> AsyncGenerator[ServerSentEvent, None]:
         """Events as they come. Raises: TransportError when the stream breaks or falls silent."""
         decoder = SSEDecoder()
         try:
-            async for chunk in self._response.chunks():
-                for event in decoder.feed(chunk):
-                    yield self._scrubbed(event)
+            async with aclosing(self._response.chunks()) as chunks:
+                async for chunk in chunks:
+                    for event in decoder.feed(chunk):
+                        yield self._scrubbed(event)
             for event in decoder.close():
                 yield self._scrubbed(event)
         except ValueError as error:

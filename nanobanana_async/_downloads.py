@@ -11,12 +11,11 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 import anyio
 
@@ -182,7 +181,7 @@ class Downloads:
             self._check_status(response, image, part)
             part.begin(response.status, response.headers)
             # Closed here, not by the garbage collector, when the loop below ends early.
-            async with aclosing(cast("AsyncGenerator[bytes, None]", response.chunks())) as chunks:
+            async with aclosing(response.chunks()) as chunks:
                 async for chunk in chunks:
                     part.take(chunk)
                     if part.is_due(self._chunk_size):

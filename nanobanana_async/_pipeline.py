@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import anyio
 
@@ -40,7 +40,6 @@ from ._models import Generation, Submission
 from ._polling import PollPlan
 from ._references import encode_references
 from ._retry import RetryPolicy
-from ._sse import ServerSentEvent
 from ._watch import Watch
 from ._wire import RateLimit, check_submission, generate_body, raise_for_failure
 
@@ -236,7 +235,7 @@ class Pipeline:
         return None
 
     async def _read(self, job: Job, source: EventSource, reader: StreamReader) -> Generation:
-        async with aclosing(cast("AsyncGenerator[ServerSentEvent, None]", source.events())) as events:
+        async with aclosing(source.events()) as events:
             async for raw in events:
                 try:
                     event = reader.read(raw)

@@ -11,7 +11,7 @@ import io
 import logging
 import math
 import platform
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
@@ -100,7 +100,7 @@ class OpenResponse:
         self.headers: Mapping[str, str] = response.headers
         self.url = str(response.url)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises: TransportError when it breaks off."""
         with _translated(self._what):
             async for chunk in self._response.content.iter_any():
@@ -131,6 +131,8 @@ class Transport:
         self.timeouts = timeouts or Timeouts()
         self._key = None if api_key is None else SecretStr(api_key)
         self._user_agent = user_agent or USER_AGENT
+        if not self._user_agent.isprintable():
+            raise ConfigurationError(f"{user_agent!r} is no user agent: it has to be one line")
         self._given = session
         self._own: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

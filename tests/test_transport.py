@@ -152,6 +152,13 @@ async def test_the_user_agent_may_be_chosen(mocked: aioresponses) -> None:
     await transport.aclose()
 
 
+@pytest.mark.parametrize("agent", ["mine/1\r\nX-Other: 1", "mine\0"])
+def test_a_user_agent_is_one_line(agent: str) -> None:
+    """Found at once, instead of with every request."""
+    with pytest.raises(ConfigurationError, match="no user agent"):
+        Transport(KEY, base_url=API, user_agent=agent)
+
+
 async def test_an_id_is_quoted(mocked: aioresponses, transport: Transport) -> None:
     """Whatever an id is made of, it stays one parameter."""
     mocked.get(f"{API}/generate?id=a%26b%3Dc", body=b"{}")
