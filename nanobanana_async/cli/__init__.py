@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import sys
 
+_EXTRAS = {"typer": "cli", "rich": "cli", "PIL": "emulator"}
+
 
 def main() -> None:
     """Run the command line; what it needs is imported only now."""
     try:
         from ._app import app
+
+        app()
     except ModuleNotFoundError as error:
-        if error.name not in ("typer", "rich"):
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
             raise
-        sys.stderr.write("the command line needs its extra: pip install 'nanobanana_async[cli]'\n")
+        sys.stderr.write(f"Error: this command needs an extra: pip install 'nanobanana_async[{extra}]'\n")
         sys.exit(2)
-    app()
+    except KeyboardInterrupt:  # before a command could take care of it
+        sys.exit(130)

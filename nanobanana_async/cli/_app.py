@@ -2,22 +2,66 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from .._version import __version__
 
+_EPILOG = """\b
+Start here:
+  nanobanana demo                            no key, no network, 20 seconds
+  nanobanana generate "an orange cat" -o out
+  nanobanana batch prompts.jsonl -o out      run it again to go on
+
+\b
+Environment:
+  NANO_BANANA_API_KEY     your key, or NB_API_KEY
+  NANO_BANANA_BASE_URL    another server, such as the emulator
+
+\b
+Exit codes:
+  0  all stored               3  key or access
+  1  some without files       4  credits
+  2  bad input or usage     130  interrupted
+"""
+
+
+class _Plain:
+    """Help without the braces and types that typer puts around arguments which already have a name."""
+
+    def get_help(self, ctx: Any) -> str:
+        return _plain(super().get_help(ctx))  # type: ignore[misc]  # mixed into typer's classes
+
+    def get_usage(self, ctx: Any) -> str:
+        return _plain(super().get_usage(ctx))  # type: ignore[misc]  # mixed into typer's classes
+
+
+class _Group(_Plain, TyperGroup):
+    pass
+
+
+class _Command(_Plain, TyperCommand):
+    pass
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\{([A-Z]+)\}", r"\1", text).replace(" <str>", "").replace(" <path>", "")
+
+
 app = typer.Typer(
     name="nanobanana",
+    cls=_Group,
     help="Prompts to image files through the Nano Banana API: every slot busy, no credit spent twice, no image lost.",
+    epilog=_EPILOG,
     no_args_is_help=True,
+    add_completion=False,  # its options make typer load pydantic, which takes longer than all the rest of --help
     rich_markup_mode=None,  # without rich, --help takes half the time
     pretty_exceptions_enable=False,  # they print local variables, the key among them
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="The key comes from NANO_BANANA_API_KEY. Exit codes: 0 all stored, 1 some jobs did not end in files, "
-    "2 bad input or usage, 3 key or access, 4 credits, 130 interrupted.",
 )
 
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]
@@ -41,7 +85,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=_Command)
 def generate(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw.")],
     model: ModelName = None,
@@ -66,7 +110,7 @@ def generate(
     run(generate(Connection(base_url, first_poll, poll_interval), options), verbose=verbose)
 
 
-@app.command()
+@app.command(cls=_Command)
 def batch(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="A .txt, .jsonl or .csv file, or - for stdin.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The batch's folder.")],
@@ -89,7 +133,8 @@ def batch(
     verbose: Verbose = False,
 ) -> None:
     """Draw every prompt of a file into a folder. Running it again goes on where it stopped."""
-    from ._batch import BatchOptions, batch
+    from ._batch import batch
+    from ._options import BatchOptions
     from ._run import Connection, run
 
     options = BatchOptions(
@@ -110,7 +155,7 @@ def batch(
     run(batch(Connection(base_url, first_poll, poll_interval), options), verbose=verbose)
 
 
-@app.command()
+@app.command(cls=_Command)
 def gallery(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A batch's folder.")], verbose: Verbose = False
 ) -> None:
@@ -121,21 +166,24 @@ def gallery(
     run(gallery(folder), verbose=verbose)
 
 
-@app.command()
+@app.command(cls=_Command)
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The demo's folder.")] = Path(
         "nanobanana-demo"
     ),
     verbose: Verbose = False,
 ) -> None:
-    """Draw 24 prompts without key or network: the emulator runs in this process."""
+    """Draw 24 prompts without key or network.
+
+    The emulator runs in this process. An earlier demo in the folder is drawn again.
+    """
     from ._demo import demo
     from ._run import run
 
     run(demo(output), verbose=verbose)
 
 
-@app.command()
+@app.command(cls=_Command)
 def get(
     generation_id: Annotated[str, typer.Argument(metavar="ID", help="A generation's id.")],
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
@@ -146,7 +194,7 @@ def get(
     base_url: BaseUrl = None,
     verbose: Verbose = False,
 ) -> None:
-    """Look at a generation by its id, or pick it up again."""
+    """Look at a generation by its id, wait for it, save it."""
     from ._look import get
     from ._run import Connection, run
 
@@ -154,7 +202,7 @@ def get(
     run(get(connection, generation_id, wait=wait, output=output, as_json=as_json), verbose=verbose)
 
 
-@app.command()
+@app.command(cls=_Command)
 def models(as_json: Json = False, base_url: BaseUrl = None, verbose: Verbose = False) -> None:
     """List the models and what an image costs with each."""
     from ._look import models
@@ -163,7 +211,7 @@ def models(as_json: Json = False, base_url: BaseUrl = None, verbose: Verbose = F
     run(models(Connection(base_url), as_json=as_json), verbose=verbose)
 
 
-@app.command()
+@app.command(cls=_Command)
 def credits(as_json: Json = False, base_url: BaseUrl = None, verbose: Verbose = False) -> None:  # noqa: A001
     """Print the account's balance."""
     from ._look import credits_left
@@ -172,7 +220,7 @@ def credits(as_json: Json = False, base_url: BaseUrl = None, verbose: Verbose = 
     run(credits_left(Connection(base_url), as_json=as_json), verbose=verbose)
 
 
-@app.command()
+@app.command(cls=_Command)
 def emulator(
     port: Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="0 takes a free one.")] = 8765,
     limit: Annotated[int, typer.Option(metavar="L", min=0, help="Slots of each account; 0 is no limit.")] = 1,
@@ -190,7 +238,7 @@ def emulator(
     seed: Annotated[int, typer.Option(help="Of the durations.")] = 0,
     verbose: Verbose = False,
 ) -> None:
-    """Run the whole API on this machine: no key, no network, no cost."""
+    """Serve the whole API on this machine, at no cost."""
     from ._emulator import serve
     from ._run import run
 

@@ -3,60 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import BinaryIO, cast
 
 from .._client import Client
 from .._exceptions import InputError, JournalError
-from ..batch import BatchRunner, BatchSummary, JobState, Journal, Preflight, rebuild_gallery, write_gallery
-from ..batch._inputs import STDIN, RowDefaults, check_input, read_rows, spool
-from ._progress import BatchDisplay, told_seconds
-from ._run import BAD_INPUT, INTERRUPTED, OK, SOME_FAILED, Connection, code_of, say, writable_folder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchOptions:
-    """What the options say."""
-
-    source: str
-    output: Path
-    model: str | None = None
-    aspect_ratio: str | None = None
-    quantity: int | None = None
-    max_credits: int | None = None
-    max_concurrency: int | None = None
-    dry_run: bool = False
-    yes: bool = False
-    partial: bool = False
-    dedupe: bool = False
-    retry_failed: bool = False
-    uncertain: Literal["hold", "retry"] = "hold"
-    title: str | None = None
-
-    def defaults(self) -> RowDefaults:
-        """What rows get that name none of their own."""
-        return RowDefaults(model=self.model, aspect_ratio=self.aspect_ratio, quantity=self.quantity)
+from .._models import DEFAULT_MODEL
+from ..batch import (
+    BatchProgress,
+    BatchRunner,
+    BatchSummary,
+    JobState,
+    Journal,
+    Row,
+    check_input,
+    read_rows,
+    rebuild_gallery,
+    write_gallery,
+)
+from ..batch._inputs import STDIN, spool
+from ..batch._preflight import TYPICAL_SECONDS
+from ._interrupts import INTERRUPTED, interrupts
+from ._options import BatchOptions
+from ._plan import go_ahead, plan
+from ._progress import BatchDisplay
+from ._run import OK, SOME_FAILED, Connection, code_of, output_folder, say_error
+from ._terminal import keyboard_interrupts, out, say
+from ._words import counted, told_seconds
 
 
 async def batch(connection: Connection, options: BatchOptions) -> int:
     """Check everything, say what it costs, then run it."""
-    with spool() if options.source == STDIN else nullcontext() as spooled:
-        stdin = cast("BinaryIO | None", spooled)
+    with _spooled() if options.source == STDIN else nullcontext() as stdin:
         counts = await asyncio.to_thread(check_input, options.source, defaults=options.defaults(), stdin=stdin)
         client = connection.client(max_concurrency=options.max_concurrency)
-        writable_folder(options.output)
-        async with client:
-            await _check_models(client, options, set(counts.by_model), stdin)
-            return await run_batch(client, options, stdin)
+        with nullcontext() if options.dry_run else output_folder(options.output):
+            async with client:
+                await _check_models(client, options, set(counts.by_model), stdin)
+                code = go_ahead(await plan(client, options, counts, _rows(options, stdin)), options)
+                return await run_batch(client, options, stdin) if code is None else code
 
 
 async def run_batch(client: Client, options: BatchOptions, stdin: BinaryIO | None = None) -> int:
-    """The batch itself, with its display; the exit code tells how it ended."""
+    """The batch itself, asked and paid for; the exit code tells how it ended."""
     display = BatchDisplay()
     runner = BatchRunner(
         client,
@@ -68,115 +60,100 @@ async def run_batch(client: Client, options: BatchOptions, stdin: BinaryIO | Non
         on_event=display.tell,
     )
     async with runner:
-        if stdin is not None:
-            stdin.seek(0)
-        rows = read_rows(options.source, defaults=options.defaults(), stdin=stdin)
-        added = await runner.add(rows, dedupe=options.dedupe, source=options.source)
+        added = await runner.add(_rows(options, stdin), dedupe=options.dedupe, source=options.source_name)
         if added.known:
-            say(f"{options.output} goes on: {added.known} rows known, {added.added} new")
-        if not await _go_ahead(await runner.preflight(), options):
-            return OK if options.dry_run else BAD_INPUT
-        with display, _stopped_by_signals(runner):
-            summary = await runner.run()
+            new = f", {added.added:,} new" if added.added else ""
+            say(f"{options.output} goes on: {counted(added.known, 'row')} known{new}")
+        summary = await _run(runner, display, options.output)
     _tell_end(summary, options.output)
     return _exit_code(summary)
 
 
+async def _run(runner: BatchRunner, display: BatchDisplay, folder: Path) -> BatchSummary:
+    """The run under its display. The first Ctrl-C finishes what runs, the second, or SIGTERM, leaves at once."""
+
+    def stop() -> None:
+        display.finishing()
+        runner.stop()
+        _tell_finishing(runner.progress())
+
+    def leave() -> None:
+        display.close()
+        _tell_left(runner.progress(), folder)
+
+    with display, interrupts().gently(stop, on_leave=leave):
+        return await runner.run()
+
+
 async def gallery(folder: Path) -> int:
     """Write the page anew: from the journal, which may be of a running batch, else from the manifest."""
-    try:
-        path = await asyncio.to_thread(lambda: write_gallery(folder, Journal.read(folder)))
-    except JournalError:
-        path = await asyncio.to_thread(rebuild_gallery, folder)
-    print(path)
+    out(str(await asyncio.to_thread(_write_gallery, folder)))
     return OK
+
+
+def _write_gallery(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name the folder of a batch", source=str(folder))
+    try:
+        return write_gallery(folder, Journal.read(folder))
+    except JournalError:
+        return rebuild_gallery(folder)
 
 
 # ---- before
 
 
+def _rows(options: BatchOptions, stdin: BinaryIO | None) -> Iterator[Row]:
+    if stdin is not None:
+        stdin.seek(0)
+    yield from read_rows(options.source, defaults=options.defaults(), stdin=stdin)
+
+
+def _spooled() -> AbstractContextManager[BinaryIO]:
+    """Standard input, read to its end. Raises: CancelledError for Ctrl-C."""
+    if sys.stdin.isatty():
+        say("Type a prompt a line; Ctrl-D ends them.")
+    try:
+        with keyboard_interrupts():
+            return cast("AbstractContextManager[BinaryIO]", spool())
+    except KeyboardInterrupt:
+        raise asyncio.CancelledError from None
+
+
 async def _check_models(client: Client, options: BatchOptions, wanted: set[str], stdin: BinaryIO | None) -> None:
     """Refuse, before anything is spent, a row whose model does not exist."""
     known = {model.name for model in await client.models()}
-    unknown = {name for name in wanted - known if name}
+    unknown = wanted - known
     if not known or not unknown:
         return
-    if stdin is not None:
-        stdin.seek(0)
-    for row in read_rows(options.source, defaults=options.defaults(), stdin=stdin):
-        if row.request.model in unknown:
-            name = "standard input" if options.source == STDIN else options.source
+    for row in _rows(options, stdin):
+        if (row.request.model or DEFAULT_MODEL) in unknown:
             raise InputError(
-                f"{name}, line {row.line}, model: there is no model {row.request.model!r}; "
+                f"{options.source_name}, line {row.line}, model: there is no model {row.request.model!r}; "
                 f"choose one of {', '.join(sorted(known))}",
-                source=name,
+                source=options.source_name,
                 line=row.line,
                 column="model",
             )
 
 
-async def _go_ahead(preflight: Preflight, options: BatchOptions) -> bool:
-    """Say what it will cost; False when it should not run."""
-    _tell_preflight(preflight)
-    if options.dry_run:
-        return False
-    shortfall = preflight.shortfall()
-    if shortfall is not None and not options.partial:
-        raise shortfall
-    if options.yes or preflight.rows == 0:
-        return True
-    if not sys.stdin.isatty() or options.source == STDIN:
-        say("nothing was spent: add --yes to run it without being asked")
-        return False
-    answer = await asyncio.to_thread(input, "Go ahead? [y/N] ")
-    return answer.strip().lower() in ("y", "yes")
+# ---- when interrupted
 
 
-def _tell_preflight(preflight: Preflight) -> None:
-    for model in preflight.models:
-        cost = "unknown price" if model.credits is None else f"{model.credits} credits"
-        say(f"  {model.model}: {model.rows} rows, {model.images} images, {cost}")
-    cost = "?" if preflight.credits is None else str(preflight.credits)
-    slots = f"{preflight.limit} slots" if preflight.limit else "one slot"
-    say(
-        f"{preflight.rows} rows, {preflight.images} images, {cost} credits of {preflight.balance}; "
-        f"about {told_seconds(preflight.seconds)} at {slots}"
-    )
-    if preflight.outlives_links:
-        say("this takes longer than the 15 days that image links live; images are saved as they come")
+def _tell_finishing(now: BatchProgress) -> None:
+    if not now.running:
+        say("Submitting nothing more. Ctrl-C again leaves at once.")
+        return
+    left = now.rows - now.done
+    seconds = TYPICAL_SECONDS if now.eta is None or not left else now.running * now.eta / left
+    about = told_seconds(max(1, seconds))
+    say(f"Finishing {now.running} that run, about {about}; submitting nothing more. Ctrl-C again leaves at once.")
 
 
-# ---- while
-
-
-@contextmanager
-def _stopped_by_signals(runner: BatchRunner) -> Iterator[None]:
-    """The first Ctrl-C finishes what runs; the second, or SIGTERM, leaves at once. Either way a next run goes on."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    seen = 0
-
-    def interrupt() -> None:
-        nonlocal seen
-        seen += 1
-        if seen > 1:
-            task.cancel()
-            return
-        now = runner.progress()
-        say(f"finishing {now.running} that run, submitting nothing more; Ctrl-C again leaves at once")
-        runner.stop()
-
-    handled: list[Any] = []
-    try:
-        for number, action in ((signal.SIGINT, interrupt), (signal.SIGTERM, task.cancel)):
-            loop.add_signal_handler(number, action)
-            handled.append(number)
-        yield
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
+def _tell_left(now: BatchProgress, folder: Path) -> None:
+    running = f"; {now.running} run at the service and are paid" if now.running else ""
+    say(f"Left at once with {now.done:,} of {counted(now.rows, 'row')} done{running}.")
+    say(f"Run the same command again: it goes on in {folder} and picks up what runs.")
 
 
 # ---- after
@@ -184,7 +161,7 @@ def _stopped_by_signals(runner: BatchRunner) -> Iterator[None]:
 
 def _tell_end(summary: BatchSummary, folder: Path) -> None:
     stored = summary.rows(JobState.STORED)
-    print(f"{stored} of {summary.counts.rows} rows stored in {folder / 'images'}")
+    out(f"{stored:,} of {counted(summary.counts.rows, 'row')} stored in {folder / 'images'}")
     for states, told in (
         ((JobState.FAILED,), "failed; --retry-failed sends them again"),
         ((JobState.REJECTED,), "rejected by the safety check"),
@@ -195,16 +172,17 @@ def _tell_end(summary: BatchSummary, folder: Path) -> None:
         ((JobState.READY, JobState.INTENT, JobState.RUNNING), "left; run the same command again"),
     ):
         if number := summary.rows(*states):
-            print(f"{number} {told}")
-    print(f"{summary.credits_used} credits in {told_seconds(summary.seconds)}, {summary.counts.credits} in all")
-    print(f"{folder / 'manifest.jsonl'}\n{folder / 'index.html'}", flush=True)
+            out(f"{number:,} {told}")
+    in_all = "" if summary.credits_used == summary.counts.credits else f", {summary.counts.credits:,} in all"
+    out(f"{counted(summary.credits_used, 'credit')} in {told_seconds(summary.seconds)}{in_all}")
+    out(f"{folder / 'manifest.jsonl'}\n{folder / 'index.html'}")
     if summary.stopped_by is not None:
-        say(f"error: {summary.stopped_by}")
+        say_error(str(summary.stopped_by))
 
 
 def _exit_code(summary: BatchSummary) -> int:
     if summary.stopped_by is not None:
         return code_of(summary.stopped_by)
-    if summary.interrupted:
-        return INTERRUPTED
-    return OK if summary.all_stored else SOME_FAILED
+    if summary.all_stored:
+        return OK
+    return INTERRUPTED if summary.interrupted else SOME_FAILED

@@ -11,7 +11,9 @@ from .._job import Job
 from .._models import GenerateRequest, Generation, Mode
 from ._output import generation_json, print_json
 from ._progress import StatusLine
-from ._run import OK, Connection, say, writable_folder
+from ._run import OK, Connection, output_folder
+from ._terminal import out, say
+from ._words import counted
 
 REFRESH_SECONDS = 0.25
 
@@ -44,24 +46,38 @@ async def generate(connection: Connection, options: GenerateOptions) -> int:
     """Draw it, save it, print where."""
     request = options.request()
     client = connection.client()
-    writable_folder(options.output)
-    async with client:
-        with StatusLine() as status:
-            if options.mode == "stream":
-                generation = await _follow(client, request, status)
-            else:
-                generation = await _wait(client, request, options.mode, status)
-            status.show("downloading")
-            files = await client.download(generation, options.output)
+    jobs: list[Job] = []
+    try:
+        with output_folder(options.output) as folder:
+            async with client:
+                generation, files = await _draw(client, request, options, folder, jobs)
+    except asyncio.CancelledError:
+        _tell_left_behind(jobs)
+        raise
     if options.as_json:
         print_json(generation_json(generation, files))
     else:
-        print(*files, sep="\n")
+        out("\n".join(map(str, files)))
     return OK
 
 
-async def _wait(client: Client, request: GenerateRequest, mode: Mode, status: StatusLine) -> Generation:
+async def _draw(
+    client: Client, request: GenerateRequest, options: GenerateOptions, folder: Path, jobs: list[Job]
+) -> tuple[Generation, list[Path]]:
+    with StatusLine() as status:
+        if options.mode == "stream":
+            generation = await _follow(client, request, status, jobs)
+        else:
+            generation = await _wait(client, request, options.mode, status, jobs)
+        status.show(f"downloading {counted(len(generation.image_urls), 'image')}")
+        return generation, await client.download(generation, folder)
+
+
+async def _wait(
+    client: Client, request: GenerateRequest, mode: Mode, status: StatusLine, jobs: list[Job]
+) -> Generation:
     job = await client.submit(request, mode=mode)
+    jobs.append(job)
     result = asyncio.ensure_future(job.result())
     try:
         while not result.done():
@@ -70,19 +86,15 @@ async def _wait(client: Client, request: GenerateRequest, mode: Mode, status: St
         return result.result()
     except asyncio.CancelledError:
         result.cancel()
-        _tell_left_behind(job)
         raise
 
 
-async def _follow(client: Client, request: GenerateRequest, status: StatusLine) -> Generation:
+async def _follow(client: Client, request: GenerateRequest, status: StatusLine, jobs: list[Job]) -> Generation:
     events = client.stream(request)
-    try:
-        async with events:
-            async for event in events:
-                status.show(f"{event.progress:3.0f} % {event.message}")
-    except asyncio.CancelledError:
-        _tell_left_behind(events.job)
-        raise
+    jobs.append(events.job)
+    async with events:
+        async for event in events:
+            status.show(f"{event.progress:3.0f} %  {event.message}")
     return await events.job.result()
 
 
@@ -90,6 +102,9 @@ def _told(job: Job) -> str:
     return f"{job.status.value}, generation {job.generation_id}" if job.generation_id else job.status.value
 
 
-def _tell_left_behind(job: Job) -> None:
-    if job.generation_id:
-        say(f"generation {job.generation_id} runs on: nanobanana get {job.generation_id} --wait -o DIR")
+def _tell_left_behind(jobs: list[Job]) -> None:
+    """After the client is closed: by then the answer of a submission under way is in, and its id is known."""
+    for job in jobs:
+        if job.generation_id:
+            again = f"nanobanana get {job.generation_id} --wait -o DIR"
+            say(f"Generation {job.generation_id} runs on and is paid; pick it up with: {again}")

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from .._api import Api
-from .._client import find_base_url
+from .._client import Client, find_base_url
+from .._exceptions import InvalidRequestError
 from .._models import GenerationStatus
 from .._transport import Transport
 from .._wire import failure_of
 from ._output import generation_json, print_generation, print_json, print_models
-from ._run import OK, SOME_FAILED, Connection, report, say, writable_folder
+from ._run import OK, SOME_FAILED, Connection, output_folder, report
+from ._terminal import out, say
 
 
 async def get(connection: Connection, generation_id: str, *, wait: bool, output: Path | None, as_json: bool) -> int:
     """One look, or a wait; then its images, if a folder is given."""
-    if output is not None:
-        writable_folder(output)
-    async with connection.client() as client:
+    if not generation_id.strip():
+        raise InvalidRequestError("the generation's id is blank; it looks like clx0123456789abcdef")
+    client = connection.client()
+    with output_folder(output) if output is not None else nullcontext():
+        return await _get(client, generation_id, wait=wait, output=output, as_json=as_json)
+
+
+async def _get(client: Client, generation_id: str, *, wait: bool, output: Path | None, as_json: bool) -> int:
+    async with client:
         generation = await (client.wait(generation_id) if wait else client.get(generation_id))
         failure = failure_of(generation)
         ready = failure is None and generation.status is GenerationStatus.COMPLETED
@@ -25,13 +34,13 @@ async def get(connection: Connection, generation_id: str, *, wait: bool, output:
     if as_json:
         print_json(generation_json(generation, files))
     elif files is not None:
-        print(*files, sep="\n")
+        out("\n".join(map(str, files)))
     else:
         print_generation(generation)
     if failure is not None:
         return report(failure)
     if output is not None and not ready:
-        say(f"still processing; wait for it with: nanobanana get {generation_id} --wait -o {output}")
+        say(f"Still processing; wait for it with: nanobanana get {generation_id} --wait -o {output}")
         return SOME_FAILED
     return OK
 
@@ -57,5 +66,5 @@ async def credits_left(connection: Connection, *, as_json: bool) -> int:
     if as_json:
         print_json({"credits": balance})
     else:
-        print(balance)
+        out(str(balance))
     return OK

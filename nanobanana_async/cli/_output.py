@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .._models import Generation, Model
+from ._terminal import out
 
 
 def print_json(value: Any) -> None:
     """One JSON value, readable."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    out(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def generation_json(generation: Generation, files: Sequence[Path] | None = None) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def print_generation(generation: Generation) -> None:
         lines = value if isinstance(value, list) else [value]
         for line in lines:
             if line is not None:
-                print(f"{name.replace('_', ' ')}: {line}")
+                out(f"{name.replace('_', ' ')}: {line}")
 
 
 def print_models(models: Sequence[Model]) -> None:
@@ -46,7 +47,7 @@ def print_models(models: Sequence[Model]) -> None:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        out("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _mark(yes: bool) -> str:

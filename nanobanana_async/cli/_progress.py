@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress_bar import ProgressBar
 from rich.status import Status
+from rich.table import Table
+from rich.text import Text
 
 from ..batch import BatchEvent, BatchEventKind, BatchProgress, JobState
+from ._terminal import say
+from ._words import counted, told_seconds
 
 LINE_SECONDS = 2.0  # between lines of progress where there is no terminal
+REFRESHES = 8  # a second
+MARGIN = 4  # columns left free: the terminal echoes ^C at the end of the last line, which must not wrap
 
 
 class StatusLine:
@@ -32,7 +38,7 @@ class StatusLine:
             self._live.update(f"{escape(text)}  [dim]{time.monotonic() - self._since:.0f} s[/dim]")
         elif text != self._last:
             self._last = text
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -48,69 +54,99 @@ class StatusLine:
 
 
 class BatchDisplay:
-    """A batch's progress: a live bar on a terminal, a line now and then elsewhere; failures always get their line."""
+    """A batch's progress: live on a terminal, a line now and then elsewhere; failures always get their line."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
+        self._live: Live | None = None
+        self._now = BatchProgress()
+        self._told_at = time.monotonic()
         self._next_line = 0.0
         self._last = ""
+        self._finishing = False
 
     def tell(self, event: BatchEvent) -> None:
         """Show what happened."""
+        self._now, self._told_at = event.progress, time.monotonic()
         if event.message and (event.kind is BatchEventKind.NOTE or event.state is not JobState.STORED):
-            self._print(_described(event))
-        if self._bar is not None:
-            now = event.progress
-            self._bar.update(self._task, total=now.rows, completed=now.done, told=_sums(now), eta=_left(now))
-        else:
-            self._print_now_and_then(event.progress)
+            say(_described(event))
+        if self._live is None:
+            self._line_now_and_then()
 
-    def note(self, text: str) -> None:
-        """A line for people."""
-        self._print(text)
+    def finishing(self) -> None:
+        """From now on only what runs is brought to its end."""
+        self._finishing = True
+
+    def close(self) -> None:
+        """Give the terminal back. Idempotent."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._bar = Progress(
-                BarColumn(bar_width=None, complete_style="yellow", finished_style="green"),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[told]}"),
-                TextColumn("[dim]{task.fields[eta]}"),
-                console=self._console,
+            self._live = Live(
+                console=self._console, get_renderable=self._rendered, refresh_per_second=REFRESHES, transient=True
             )
-            self._task = self._bar.add_task("batch", total=None, told="starting", eta="")
-            self._bar.start()
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar = None
+        self.close()
 
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+    def _rendered(self) -> Group:
+        """The bar with what is left, and the sums below it."""
+        now = self._now
+        bar = ProgressBar(
+            total=max(now.rows, 1),
+            completed=now.done,
+            pulse=not now.rows,
+            complete_style="yellow",
+            finished_style="green",
+        )
+        first = Table.grid(padding=(0, 1), expand=True)
+        first.width = max(20, self._console.width - MARGIN)
+        first.add_column(ratio=1)
+        first.add_column(no_wrap=True, justify="right")
+        first.add_row(bar, Text(f"{_percent(now)} {self._left()}".rstrip(), style="bold"))
+        return Group(first, Text(_sums(now), overflow="fold"))
 
-    def _print_now_and_then(self, now: BatchProgress) -> None:
-        line = f"{now.done}/{now.rows} done, {_sums(now)}{', ' if _left(now) else ''}{_left(now)}"
+    def _left(self) -> str:
+        """What is left by now: the last estimate, less the time since."""
+        if self._now.note:
+            return "waiting"
+        if self._finishing:
+            return "finishing"
+        eta = self._now.eta
+        left = None if eta is None else eta - (time.monotonic() - self._told_at)
+        return "" if left is None or left <= 0 else f"about {told_seconds(max(left, 1))} left"
+
+    def _line_now_and_then(self) -> None:
+        now = self._now
+        parts = [_sums(now), self._left() if now.done < now.rows else ""]
+        line = ", ".join(filter(None, parts))
         if line != self._last and (time.monotonic() >= self._next_line or now.done == now.rows):
             self._last, self._next_line = line, time.monotonic() + LINE_SECONDS
-            self._print(line)
+            say(line)
 
 
 def _sums(now: BatchProgress) -> str:
     slots = f"/{now.limit}" if now.limit else ""
-    parts = [f"{now.running}{slots} running", f"{now.queued} queued", f"{now.failed} failed"]
+    parts = [
+        f"{now.done:,}/{now.rows:,} done",
+        f"{now.running}{slots} running",
+        f"{now.queued:,} queued",
+        f"{now.failed:,} failed",
+    ]
     if now.unsettled:
-        parts.append(f"{now.unsettled} in doubt")
-    return ", ".join([*parts, f"{now.credits} credits"])
+        parts.append(f"{now.unsettled:,} in doubt or lost")
+    return ", ".join([*parts, counted(now.credits, "credit")])
 
 
-def _left(now: BatchProgress) -> str:
-    return f"about {told_seconds(now.eta)} left" if now.eta else ""
+def _percent(now: BatchProgress) -> str:
+    return f"{100 * now.done // now.rows:3d} %" if now.rows else ""
 
 
 def _described(event: BatchEvent) -> str:
@@ -118,15 +154,3 @@ def _described(event: BatchEvent) -> str:
         return event.message
     state = f"{event.state.value}: " if event.state else ""
     return f"row {event.index + 1}: {state}{event.message}"
-
-
-def told_seconds(seconds: float) -> str:
-    """A length of time as people say it: 40 s, 12 min, 3 h 20 min, 4 days 3 h."""
-    minutes, hours, days = round(seconds / 60), seconds / 3600, seconds / 86400
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if minutes < 90:
-        return f"{minutes} min"
-    if hours < 36:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{int(days)} days {int(hours % 24)} h"

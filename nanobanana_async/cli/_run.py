@@ -6,7 +6,9 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Coroutine
+import traceback
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,18 +21,23 @@ from .._exceptions import (
     BudgetExceededError,
     ConfigurationError,
     ContentRejectedError,
+    DownloadExpiredError,
     GenerationFailedError,
     InputError,
     InsufficientCreditsError,
     InvalidRequestError,
     JournalError,
     NanoBananaError,
+    NotFoundError,
     PayloadTooLargeError,
     PermissionDeniedError,
 )
 from .._polling import PollPlan
+from ._interrupts import INTERRUPTED, interruptible
+from ._terminal import say, tolerant_streams
+from ._words import counted
 
-OK, SOME_FAILED, BAD_INPUT, NO_ACCESS, NO_CREDITS, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, SOME_FAILED, BAD_INPUT, NO_ACCESS, NO_CREDITS = 0, 1, 2, 3, 4
 
 _CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((AuthenticationError, PermissionDeniedError, BlockedError), NO_ACCESS),
@@ -41,6 +48,7 @@ _CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
             InvalidRequestError,
             InputError,
             BadRequestError,
+            NotFoundError,
             PayloadTooLargeError,
             JournalError,
         ),
@@ -66,7 +74,8 @@ class Connection:
         try:
             key = find_api_key()
         except ConfigurationError as error:
-            raise MissingKeyError(f"{error}; or try it without one: nanobanana demo") from None
+            what = str(error).replace("pass api_key, or set", "set")  # here there is no argument for it
+            raise MissingKeyError(f"{what}; or try it without one: nanobanana demo") from None
         return Client(key, base_url=self.base_url, poll=self.plan(), max_concurrency=max_concurrency)
 
     def plan(self) -> PollPlan | None:
@@ -81,31 +90,34 @@ class Connection:
 
 def run(work: Coroutine[Any, Any, int], *, verbose: bool = False) -> NoReturn:
     """Run a command to its end and leave with its code."""
+    tolerant_streams()
     _configure_logging(verbose)
     try:
-        code = asyncio.run(work)
-    except KeyboardInterrupt:
+        code = asyncio.run(interruptible(work))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         say("interrupted")
         code = INTERRUPTED
-    except BrokenPipeError:
-        code = _closed_pipe()
     except NanoBananaError as error:
         code = report(error)
     except OSError as error:
-        say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        say_error(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         code = SOME_FAILED
+    except Exception as error:
+        code = _report_bug(error, verbose=verbose)
     sys.exit(code)
 
 
 def report(error: NanoBananaError) -> int:
     """Say what went wrong and how to go on; the exit code for it."""
-    say(f"error: {error}")
+    say_error(str(error))
     told = error.generation_id
     if told and isinstance(error, GenerationFailedError | ContentRejectedError):
-        paid = f", {error.credits_used} credits charged" if error.credits_used else ""
-        say(f"(generation {told}{paid})")
-    elif told and told not in str(error):
-        say(f"generation {told} can be picked up: nanobanana get {told} --wait -o DIR")
+        paid = f"{counted(error.credits_used, 'credit')} charged" if error.credits_used else "nothing charged"
+        say(f"(generation {told}, {paid})")
+    elif told and not isinstance(error, DownloadExpiredError | NotFoundError):
+        say(f"Pick it up with: nanobanana get {told} --wait -o DIR")
+    elif isinstance(error, BadRequestError):
+        say("The models and what they take: nanobanana models")
     return code_of(error)
 
 
@@ -116,13 +128,31 @@ def code_of(error: BaseException) -> int:
     return next((code for types, code in _CODES if isinstance(error, types)), SOME_FAILED)
 
 
-def say(text: str) -> None:
-    """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+def say_error(text: str) -> None:
+    """What went wrong, in the form that usage errors have."""
+    say(f"Error: {text}")
 
 
-def writable_folder(folder: Path) -> Path:
-    """Make sure, before anything is spent, that images can be written there. Raises: InvalidRequestError."""
+@contextmanager
+def output_folder(folder: Path) -> Iterator[Path]:
+    """Make sure, before anything is spent, that images can be written there; a folder that stays empty goes again.
+
+    Raises: InvalidRequestError.
+    """
+    made = _missing(folder)
+    try:
+        _try_to_write(folder)
+        yield folder
+    finally:
+        _remove_empty(made)
+
+
+def _missing(folder: Path) -> list[Path]:
+    """The folders that have to be made for this one, the deepest first."""
+    return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+
+
+def _try_to_write(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".nanobanana-{os.getpid()}"
@@ -131,16 +161,36 @@ def writable_folder(folder: Path) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InvalidRequestError(f"can't write to {folder} ({reason}); choose another folder with -o") from error
-    return folder
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:  # not empty, or never made
+            return
+
+
+def _report_bug(error: Exception, *, verbose: bool) -> int:
+    """Something we did not think of: still a message, and the traceback for whoever asks for it."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if verbose:
+        traceback.print_exception(error)
+    say_error(f"unexpected {type(error).__name__}: {error}")
+    say("This is a bug. A batch that runs again goes on where it was; -v shows the traceback for a report.")
+    return SOME_FAILED
+
+
+class _StderrHandler(logging.Handler):
+    """Log lines go where words go, so that they don't tear the live display."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
 
 
 def _configure_logging(verbose: bool) -> None:
-    level = logging.DEBUG if verbose else logging.ERROR
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("nanobanana_async").setLevel(level)
-
-
-def _closed_pipe() -> int:
-    """Whoever read our output has left; keep the interpreter from failing on it once more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return SOME_FAILED
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("nanobanana_async").setLevel(logging.DEBUG if verbose else logging.ERROR)

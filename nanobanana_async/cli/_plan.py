@@ -1,0 +1,109 @@
+"""What a batch would cost, and whether it may go ahead. Nothing is written to the batch's folder here.
+
+Were a refused batch remembered, whoever mends its input after a look at the costs would be told that it differs from
+what the batch was started with.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from .._client import Client
+from ..batch import BatchRunner, Preflight, Row
+from ..batch._budget import Prices
+from ..batch._inputs import STDIN, InputCounts
+from ..batch._journal_db import DB_FILE
+from ._options import BatchOptions
+from ._run import BAD_INPUT, OK, SOME_FAILED
+from ._terminal import ask, say
+from ._words import counted, told_seconds
+
+
+def is_known(folder: Path) -> bool:
+    """Whether a batch was started there."""
+    return (folder / DB_FILE).exists()
+
+
+async def plan(client: Client, options: BatchOptions, counts: InputCounts, rows: Iterable[Row]) -> Preflight:
+    """What would be submitted now. Asks for models and balance only."""
+    if is_known(options.output) or options.dedupe:
+        return await _tried_on_a_copy(client, options, rows)
+    prices = Prices({model.name: model.credits_cost for model in await client.models()})
+    balance = await client.credits()
+    limit = client.statistics().limit
+    return Preflight.of(counts.by_model, prices, balance=balance, limit=limit, max_credits=options.max_credits)
+
+
+def go_ahead(preflight: Preflight, options: BatchOptions) -> int | None:
+    """Say what it will cost, and ask. None to go on, else the exit code. Raises: the shortfall, unless partial."""
+    _tell(preflight)
+    shortfall = preflight.shortfall()
+    if options.dry_run:
+        if shortfall is not None:
+            say(f"It would be refused: {shortfall}")
+        return OK
+    if shortfall is not None and not options.partial:
+        raise shortfall
+    if options.yes or preflight.rows == 0:
+        return None
+    if options.source == STDIN or not sys.stdin.isatty():
+        say("Nothing was spent. Add --yes to run it without being asked.")
+        return BAD_INPUT
+    if ask("Go ahead?"):
+        return None
+    say("Nothing was spent.")
+    return SOME_FAILED
+
+
+async def _tried_on_a_copy(client: Client, options: BatchOptions, rows: Iterable[Row]) -> Preflight:
+    with _copy(options.output) as folder:
+        runner = BatchRunner(client, folder, max_credits=options.max_credits, retry_failed=options.retry_failed)
+        async with runner:
+            await runner.add(rows, dedupe=options.dedupe, source=options.source_name)
+            return await runner.preflight()
+
+
+@contextmanager
+def _copy(folder: Path) -> Iterator[Path]:
+    """A folder with a copy of the batch's journal, if there is one."""
+    with tempfile.TemporaryDirectory(prefix="nanobanana-") as scratch:
+        if is_known(folder):
+            with (
+                closing(sqlite3.connect(f"{(folder / DB_FILE).absolute().as_uri()}?mode=ro", uri=True)) as source,
+                closing(sqlite3.connect(Path(scratch) / DB_FILE)) as target,
+            ):
+                source.backup(target)
+        yield Path(scratch)
+
+
+def _tell(preflight: Preflight) -> None:
+    if preflight.rows == 0:
+        say("Nothing is left to submit.")
+        return
+    if len(preflight.models) > 1:
+        _tell_models(preflight)
+    cost = "an unknown number of credits" if preflight.credits is None else counted(preflight.credits, "credit")
+    of = "" if preflight.balance is None else f" of the account's {preflight.balance:,}"
+    say(f"{counted(preflight.rows, 'row')}, {counted(preflight.images, 'image')}, {cost}{of}")
+    if preflight.limit:
+        say(f"about {told_seconds(preflight.seconds)} with {counted(preflight.limit, 'slot')}")
+    else:
+        say(f"about {told_seconds(preflight.seconds)} with one slot; how many the account has is learned on the way")
+    if preflight.outlives_links:
+        say("That is longer than the 15 days that image links live; images are saved as they come.")
+
+
+def _tell_models(preflight: Preflight) -> None:
+    cells = [("MODEL", "ROWS", "IMAGES", "CREDITS")]
+    for model in preflight.models:
+        credits_told = "?" if model.credits is None else f"{model.credits:,}"
+        cells.append((model.model, f"{model.rows:,}", f"{model.images:,}", credits_told))
+    name, *widths = (max(len(row[column]) for row in cells) for column in range(4))
+    for row in cells:
+        numbers = "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths, strict=True))
+        say(f"{row[0]:<{name}}{numbers}")
