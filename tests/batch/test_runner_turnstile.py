@@ -1,0 +1,129 @@
+"""One unanswered submission at a time: who may pass, who is alone, and that nobody is ever stuck."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nanobanana_async.batch._turnstile import Turnstile
+
+LONG, SHORT = 60.0, 0.01
+
+
+async def settled() -> None:
+    """Let every task run as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_one_at_a_time():
+    """The second enters when the first has left."""
+    turnstile = Turnstile(LONG)
+    first = await turnstile.enter()
+    second = asyncio.create_task(turnstile.enter())
+    await settled()
+    assert not second.done()
+    turnstile.leave(first)
+    turn = await second
+    assert first.alone
+    assert turn.alone
+    turnstile.leave(first)  # long gone: takes nobody's place
+    third = asyncio.create_task(turnstile.enter())
+    await settled()
+    assert not third.done()
+    turnstile.leave(turn)
+    turnstile.leave(await third)
+
+
+async def test_who_gives_up_waiting_leaves_no_trace():
+    """Cancelled in the queue, the next one gets the turn."""
+    turnstile = Turnstile(LONG)
+    first = await turnstile.enter()
+    impatient, patient = (asyncio.create_task(turnstile.enter()) for _ in range(2))
+    await settled()
+    impatient.cancel()
+    await settled()
+    turnstile.leave(first)
+    turnstile.leave(await patient)
+
+
+async def test_an_overdue_one_is_passed_and_neither_is_alone():
+    """From then on, no answer's balance tells of one submission only."""
+    turnstile = Turnstile(SHORT)
+    slow = await turnstile.enter()
+    passing = await turnstile.enter()
+    assert not slow.alone
+    assert not passing.alone
+    turnstile.leave(slow)
+    turnstile.leave(passing)
+    last = await turnstile.enter()
+    assert last.alone
+    turnstile.leave(last)
+
+
+async def test_a_judgement_keeps_the_place_it_has():
+    """However long it takes: nobody enters within."""
+    turnstile = Turnstile(SHORT)
+    turn = await turnstile.enter()
+    async with turnstile.alone(turn):
+        entering = asyncio.create_task(turnstile.enter())
+        await asyncio.sleep(5 * SHORT)
+        assert not entering.done()
+    turnstile.leave(turn)
+    turnstile.leave(await entering)
+
+
+async def test_an_overtaken_one_waits_until_nothing_is_on_its_way():
+    """Its judgement comes after the answers of those that passed, and before anybody else."""
+    turnstile = Turnstile(SHORT)
+    slow = await turnstile.enter()
+    passing = await turnstile.enter()
+    judged = asyncio.Event()
+
+    async def judge():
+        async with turnstile.alone(slow):
+            judged.set()
+
+    judging = asyncio.create_task(judge())
+    await settled()
+    assert not judged.is_set()
+    turnstile.leave(passing)
+    await judging
+    turnstile.leave(await turnstile.enter())
+
+
+async def test_two_in_doubt_do_not_wait_for_each_other():
+    """Both are unanswered for good: they are judged together, not one after the other's answer."""
+    turnstile = Turnstile(SHORT)
+    turns = [await turnstile.enter() for _ in range(3)]
+
+    async def judge(turn):
+        async with turnstile.alone(turn):
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(asyncio.gather(*map(judge, turns)), 5)
+    turnstile.leave(await turnstile.enter())
+
+
+async def test_a_judgement_that_is_cancelled_lets_the_others_through():
+    """While it waits, and while it judges."""
+    turnstile = Turnstile(LONG)
+    turn = await turnstile.enter()
+    with pytest.raises(RuntimeError):
+        async with turnstile.alone(turn):
+            raise RuntimeError
+    slow = await turnstile.enter()
+    turnstile._overtake(slow)
+    passing = await turnstile.enter()
+
+    async def judge():
+        async with turnstile.alone(slow):
+            pass
+
+    judging = asyncio.create_task(judge())
+    await settled()
+    judging.cancel()
+    await settled()
+    turnstile.leave(passing)
+    turnstile.leave(await asyncio.wait_for(turnstile.enter(), 5))
