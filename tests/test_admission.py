@@ -652,4 +652,4 @@ class AdmissionMachine(RuleBasedStateMachine):
 
 
 TestAdmissionMachine = AdmissionMachine.TestCase
-TestAdmissionMachine.settings = settings(deadline=None, max_examples=120, stateful_step_count=40)
+TestAdmissionMachine.settings = settings(deadline=None, max_examples=80, stateful_step_count=40)

@@ -19,7 +19,7 @@ LAYERS = (
     ("_sse", "_retry", "_images", "_durations", "_pace"),
     ("_models",),
     ("_wire", "_polling", "_references", "_part"),
-    ("_events", "_admission"),
+    ("_events", "_admission", "_learned"),
     ("_job", "_limiter"),
     ("_transport",),
     ("_api", "_downloads"),

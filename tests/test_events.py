@@ -62,7 +62,7 @@ def test_a_recorded_error_ends_the_stream() -> None:
 
 
 @given(st.lists(st.floats() | st.integers() | st.none() | st.booleans() | st.text(max_size=3)))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_progress_never_falls_and_stays_a_percentage(told: list[Any]) -> None:
     """Whatever a server tells, NaN and infinities included."""
     reader = new_reader()

@@ -207,7 +207,7 @@ NAMES = st.sampled_from(
 
 
 @given(st.dictionaries(NAMES, JUNK))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_any_record_becomes_a_generation_that_can_be_shown(fields: dict[str, Any]) -> None:
     """Whatever is odd about it, it can be stored as UTF-8 and printed."""
     made = record(**fields).to_generation("clx1")

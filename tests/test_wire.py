@@ -180,7 +180,7 @@ ANY_JSON = st.recursive(
 
 
 @given(ANY_JSON)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_any_json_is_a_submission_or_unreadable(body: Any) -> None:
     """No third way out: an unexpected exception after a POST would lose a paid generation."""
     try:
@@ -389,7 +389,7 @@ def test_rate_limit_headers_are_read_without_regard_to_case() -> None:
 
 
 @given(st.integers(300, 599), st.binary(max_size=60), st.sampled_from(["", "text/html", "application/json"]))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_any_answer_but_2xx_is_a_typed_error(status: int, body: bytes, content_type: str) -> None:
     """Whatever a server or a box in between sends."""
     error = error_of(answer(status, body, Content_Type=content_type))
