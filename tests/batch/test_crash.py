@@ -1,0 +1,92 @@
+"""SIGKILL at each state of a job, and at random moments: nothing is paid twice, nothing that is paid is hidden."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from crashing import Nursery, compare, work
+
+from nanobanana_async.emulator import Emulator, Fault, FaultPlan
+
+ROWS = 6
+SERVICE = {"limit": 3, "duration": 0.03, "image_size": 48, "image_format": "png", "credits": 100}
+
+# Where it is killed, and how many ids are lost with it. While images are fetched, the next row's answer may be there.
+MAYBE = (0, 1)
+STEPS = {
+    "after:add_rows:1": (0,),
+    "before:set_balance:1": (0,),
+    "before:intend:3": (0,),
+    "after:intend:3": (0,),  # the POST was not sent: the balance tells, and it is
+    "before:accepted:3": (1,),  # the answer was there, and its id went with the process
+    "after:accepted:3": (0,),
+    "before:completed:2": MAYBE,
+    "after:completed:2": MAYBE,
+    "before:stored:2": MAYBE,
+    "after:stored:2": MAYBE,
+    "before:write:1": MAYBE,
+    "after:write:1": MAYBE,
+}
+JUDGED = {
+    "before:ended:1": ("reset_after", (1,)),
+    "after:ended:1": ("reset_after", (1,)),
+    "before:withdrawn:1": ("reset_before", (0,)),
+    "after:withdrawn:1": ("reset_before", (0,)),
+    "after:set_balance:2": ("reset_after", (1,)),
+}
+
+
+@pytest.fixture
+async def nursery():
+    async with Nursery() as nursery:
+        yield nursery
+
+
+async def crash(nursery, folder, *, at="-", after=None, faults=None):
+    """Kill one process on its way, and let this one finish the batch."""
+    async with Emulator(**SERVICE, faults=faults or FaultPlan()) as emulator:
+        killed = await nursery.crash(folder, emulator.url, ROWS, at=at, after=after)
+        assert killed or after is not None, f"{at} was never reached"
+        await work(folder, emulator.url, ROWS)
+        return compare(folder, emulator.ledger)
+
+
+async def test_a_kill_at_each_state_of_a_job(nursery, tmp_path):
+    """Each is taken up where it was; only between an answer and its record is an id lost, and that is told."""
+    await _check(nursery, tmp_path, {step: (None, end) for step, end in STEPS.items()})
+
+
+async def test_a_kill_during_a_judgement(nursery, tmp_path):
+    """A lost answer is judged at the next start as it would have been at once."""
+    await _check(nursery, tmp_path, JUDGED)
+
+
+async def _check(nursery, tmp_path, cases):
+    def faults(kind):
+        return FaultPlan(Fault("submit", kind, times=1, after=2)) if kind else None
+
+    found = await asyncio.gather(
+        *(
+            crash(nursery, tmp_path / str(place), at=step, faults=faults(kind))
+            for place, (step, (kind, _)) in enumerate(cases.items())
+        )
+    )
+    for (step, (_, doubts)), findings in zip(cases.items(), found, strict=True):
+        assert findings.clean, step
+        assert findings.doubts in doubts, step
+        assert findings.statuses["stored"] + findings.doubts == ROWS, step
+        assert findings.credits_told == findings.credits_charged == ROWS, step
+
+
+async def test_kills_at_random_moments(nursery, tmp_path):
+    """At most one doubt a kill, since one submission at a time is unanswered."""
+    moments = [random.Random(number).uniform(0, 0.4) for number in range(6)]
+    found = await asyncio.gather(
+        *(crash(nursery, tmp_path / str(place), after=moment) for place, moment in enumerate(moments))
+    )
+    for findings in found:
+        assert findings.clean
+        assert findings.doubts <= 1
+        assert findings.statuses["stored"] + findings.doubts == ROWS
