@@ -6,8 +6,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import anyio
 
@@ -59,12 +61,16 @@ class Outputs:
     def _write(self, deadline: float | None) -> None:
         with self._writing:
             began = time.monotonic()
-            write_manifest(self._folder, self._rows(deadline))
-            write_gallery(self._folder, self._rows(deadline), title=self._title)
+            # Closed here, and not whenever the error of a failed writing is forgotten: it holds the journal open.
+            with closing(self._rows(deadline)) as rows:
+                write_manifest(self._folder, rows)
+            with closing(self._rows(deadline)) as rows:
+                write_gallery(self._folder, rows, title=self._title)
             self._took = time.monotonic() - began
 
-    def _rows(self, deadline: float | None) -> Iterator[ManifestRow]:
-        for row in self._journal.manifest_rows():
-            if deadline is not None and time.monotonic() > deadline:
-                raise GivenUpError
-            yield row
+    def _rows(self, deadline: float | None) -> Generator[ManifestRow, None, None]:
+        with closing(cast("Generator[ManifestRow, None, None]", self._journal.manifest_rows())) as rows:
+            for row in rows:
+                if deadline is not None and time.monotonic() > deadline:
+                    raise GivenUpError
+                yield row
