@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import math
 import random
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from ._durations import MAX_GAP, MAX_OBSERVATIONS, Durations
+from ._durations import MAX_GAP, MAX_OBSERVATIONS, MIN_GAP, Durations
 from ._exceptions import ConfigurationError
 from ._pace import Pace
 from ._polling import PollPlan
@@ -31,6 +30,8 @@ MAX_KEYS = 64
 ADVICE = PollPlan()
 PROBES = (0.5, 1.0, 2.0)  # seconds after acceptance of a job of an unknown key
 PATIENCE = 4  # unknown and long: the gap is at least this part of what it has taken so far
+NEARLY_ALL = 0.95
+GUESSED_LENGTH = ADVICE.initial_delay + 3 * ADVICE.interval  # of an unknown key that nobody can look at
 GUESSED_MEAN = 10.0  # seconds, of an unknown key: only for the load it puts on the ceiling
 LEAST_KNOWN = 4  # observations before they are believed
 
@@ -53,7 +54,6 @@ class LearnedPlan:
         jitter: float = 0.05,
         max_keys: int = MAX_KEYS,
         uniform: Uniform = random.uniform,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         usable = 0 < q < 1 and 0 <= jitter < 1 and max_keys >= 1
         if not usable or (max_polls_per_second is not None and not max_polls_per_second > 0):
@@ -67,17 +67,20 @@ class LearnedPlan:
         self._jitter = jitter
         self._max_keys = max_keys
         self._uniform = uniform
-        self._clock = clock
         self._kinds: OrderedDict[Key, _Kind] = OrderedDict()
 
     def __repr__(self) -> str:
         running = sum(kind.running for kind in self._kinds.values())
         return f"<LearnedPlan [keys: {len(self._kinds)} | running: {running} | q: {self.q:.2g}]>"
 
-    def begin(self, key: Key | None = None) -> LearnedLooks:
-        """The looks at one job that was accepted just now. None: its begin is unknown, so nothing is learned of it."""
-        kind = _Kind() if key is None else self._kind(key)
-        return LearnedLooks(self, kind, self._clock())
+    def begin(self, key: Key | None, now: float) -> LearnedLooks:
+        """The looks at one job, accepted at `now`. No key: nobody knows when it was, so nothing is learned of it."""
+        return LearnedLooks(self, _Kind() if key is None else self._kind(key), now)
+
+    def likely_length(self, key: Key) -> float:
+        """How long one of this key may run that nobody can look at: longer than nearly all."""
+        kind = self._kinds.get(key)
+        return kind.durations.estimate.quantile(NEARLY_ALL) if kind is not None and kind.known else GUESSED_LENGTH
 
     @property
     def q(self) -> float:
@@ -101,10 +104,13 @@ class LearnedPlan:
             kind = self._kind(key)
             kind.durations = Durations((*observations, *kind.durations))
 
-    def wait(self, began: float, elapsed: float, until: float) -> float:
-        """Seconds from `elapsed` to the look meant for `until`, jittered and paced."""
-        gap = (until - elapsed) * self._uniform(1 - self._jitter, 1 + self._jitter)
-        return gap if self._pace is None else self._pace.book(began + elapsed, gap)
+    def jittered(self, gap: float) -> float:
+        """`gap`, so that jobs that began together are not looked at together."""
+        return gap * self._uniform(1 - self._jitter, 1 + self._jitter)
+
+    def paced(self, now: float, delay: float) -> float:
+        """`delay` from `now`, or what the ceiling makes of it."""
+        return delay if self._pace is None else self._pace.book(now, delay)
 
     def _kind(self, key: Key) -> _Kind:
         kind = self._kinds.setdefault(key, _Kind())
@@ -115,15 +121,20 @@ class LearnedPlan:
 
 
 class LearnedLooks:
-    """The looks at one job. Times are seconds since its acceptance; whoever looks tells of every answer."""
+    """The looks at one job. Times are seconds since its acceptance; whoever looks tells of every answer.
 
-    __slots__ = ("_began", "_count", "_kind", "_low", "_open", "_plan")
+    Answers are told by when they were asked for, so that a round trip is neither taken for a part of the generation
+    nor added to the gap between two looks.
+    """
+
+    __slots__ = ("_asked", "_began", "_count", "_kind", "_low", "_open", "_plan")
 
     def __init__(self, plan: LearnedPlan, kind: _Kind, began: float) -> None:
         self._plan = plan
         self._kind = kind
         self._began = began
         self._low = 0.0
+        self._asked: float | None = None  # for an answer that the next look is not planned from yet
         self._count = 0
         self._open = True
         kind.running += 1
@@ -131,20 +142,22 @@ class LearnedLooks:
     def next_delay(self, elapsed: float) -> float:
         """Seconds to wait from now, `elapsed`, to the next look."""
         self._count += 1
+        since, self._asked = elapsed if self._asked is None else self._asked, None
         if self._kind.known:
-            until = self._kind.durations.next_look(elapsed, self._plan.q)
+            gap = self._kind.durations.next_look(since, self._plan.q) - since
         else:
-            until = elapsed + _unknown_gap(self._count, elapsed)
-        return self._plan.wait(self._began, elapsed, until)
+            gap = _unknown_gap(self._count, since)
+        delay = max(MIN_GAP, since + self._plan.jittered(gap) - elapsed)
+        return self._plan.paced(self._began + elapsed, delay)
 
-    def processing(self, elapsed: float) -> None:
-        """It still ran when it was asked for, at `elapsed`."""
-        self._low = max(self._low, elapsed)
+    def processing(self, asked: float) -> None:
+        """It still ran when it was asked for, at `asked`."""
+        self._low = self._asked = max(self._low, asked)
 
-    def ended(self, elapsed: float) -> None:
-        """The answer that came at `elapsed` showed its end."""
+    def ended(self, asked: float) -> None:
+        """It had ended when it was asked for, at `asked`."""
         self.close()
-        self._kind.add(self._low, elapsed)
+        self._kind.add(self._low, asked)
 
     def close(self) -> None:
         """No look follows. Idempotent."""

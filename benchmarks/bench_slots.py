@@ -1,0 +1,174 @@
+"""How well the slots are used, and at how many looks. Run: python benchmarks/bench_slots.py [--jobs N] [--check]
+
+The real scheduler, limiter, pipeline and watch run in virtual time against a simulated server, with round trips of
+0.2 s, next to an oracle that knows when each generation ends, to the vendor's advice and to what other clients do.
+"Slots busy" is the share of the account's slots that ran a generation; a delay is from a generation's end to the look
+that finds it. The plot compares plans alone, without round trips: fixed intervals, and the learned plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from simulation.drive import Result, efficiency, pure, simulate
+from simulation.policies import ORACLE, learned
+from simulation.report import Curve, plot, table
+from simulation.server import World
+from simulation.worlds import BIMODAL, BLOCK, DRIFTING, HEADLINE, SCENARIOS, Scenario, drifting, limits, mixed, usual
+
+from nanobanana_async._learned import LearnedPlan
+from nanobanana_async._polling import PollPlan
+
+SHARES = (0.002, 0.005, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+INTERVALS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0)
+CURVES = {"lognormal": usual, "bimodal": mixed}
+TURN = 30  # jobs after which a drift must have been followed
+
+
+def main() -> int:
+    options = parse()
+    started = time.perf_counter()
+    with ProcessPoolExecutor() as pool:
+        rows = run_scenarios(pool, options)
+        curves = {name: run_curves(pool, name, options) for name in CURVES}
+        turns = pool.submit(run_turns, max(options.jobs, 4000), options.seed).result()
+    seconds = time.perf_counter() - started
+    for name, pair in curves.items():
+        write(options.plot.with_name(f"{options.plot.stem}-{name}.svg"), plot(f"Delay against looks, {name}", pair))
+    misses = list(check(rows, curves, turns))
+    tell(options, rows, turns, curves, misses, seconds)
+    return 1 if options.check and misses else 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=10_000, help="jobs of the longest rows")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="only the worlds whose name has this in it")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
+    parser.add_argument("--plot", type=Path, default=Path("bench_slots.svg"), help="where the plots go")
+    return parser.parse_args()
+
+
+# ---- what is run
+
+
+def run_scenarios(pool: ProcessPoolExecutor, options: argparse.Namespace) -> list[Result]:
+    chosen = [scenario for scenario in SCENARIOS if options.only in scenario.name]
+    running = [(scenario, start(pool, scenario, options)) for scenario in chosen]
+    return [row for _, futures in running for row in beside_oracle([future.result() for future in futures])]
+
+
+def start(pool: ProcessPoolExecutor, scenario: Scenario, options: argparse.Namespace) -> list[Future[Result]]:
+    jobs = max(100, int(options.jobs * scenario.share))
+    places = range(len(scenario.policies))
+    return [pool.submit(run_row, SCENARIOS.index(scenario), place, jobs, options.seed) for place in places]
+
+
+def run_row(scenario: int, policy: int, jobs: int, seed: int) -> Result:
+    """One row, named by its places because its functions can't be sent to another process."""
+    what = SCENARIOS[scenario]
+    return simulate(what.name, what.world, what.policies[policy], jobs, seed, what.rival)[0]
+
+
+def beside_oracle(rows: Sequence[Result]) -> list[Result]:
+    best = next(row.jobs_an_hour for row in rows if row.policy == ORACLE.name)
+    return [replace(row, of_oracle=row.jobs_an_hour / best) for row in rows]
+
+
+def run_turns(jobs: int, seed: int) -> dict[str, float]:
+    """Efficiency of the jobs that follow a drift, all of its kind together."""
+    counts = simulate(DRIFTING, World(drifting, limits((0, 1))), learned(), jobs, seed)[1]
+    spans = ((0, 10), (10, 20), (20, 30), (TURN, BLOCK))
+    names = {1: "twice as long", 0: "half as long"}
+    return {
+        f"{names[parity]}, jobs {a} to {b}": efficiency(counts, BLOCK, a, b, parity)
+        for parity in (1, 0)
+        for a, b in spans
+    }
+
+
+def run_curves(pool: ProcessPoolExecutor, name: str, options: argparse.Namespace) -> dict[str, Curve]:
+    jobs = min(options.jobs, 5000)
+    fixed = [pool.submit(run_point, name, None, interval, jobs, options.seed) for interval in INTERVALS]
+    ours = [pool.submit(run_point, name, share, None, jobs, options.seed) for share in SHARES]
+    return {"fixed intervals": [f.result() for f in fixed], "learned, q from 0.002 to 0.98": [f.result() for f in ours]}
+
+
+def run_point(name: str, q: float | None, interval: float | None, jobs: int, seed: int) -> tuple[float, float]:
+    source = random.Random(seed + 1)
+    plan = PollPlan.of(interval) if q is None else LearnedPlan(q=q, max_polls_per_second=None, uniform=source.uniform)
+    return pure(plan, CURVES[name], jobs, seed)
+
+
+# ---- what is wanted
+
+
+def check(rows: Sequence[Result], curves: dict[str, dict[str, Curve]], turns: dict[str, float]) -> Iterator[str]:
+    """The targets that are missed."""
+    wanted = ((HEADLINE, 0.2, 0.94, 5.2), (HEADLINE, 0.1, 0.968, 10.2), (BIMODAL, 0.2, 0.94, 6.0))
+    for world, q, least, polls in wanted:
+        for row in rows:
+            if (row.world, row.policy) == (world, learned(q).name) and (row.of_oracle < least or row.polls > polls):
+                yield f"{world}, q = {q}: {row.of_oracle:.1%} at {row.polls:.2f} polls; wanted {least:.1%} at {polls}"
+    for name, share in turns.items():
+        if f"jobs {TURN} to" in name and share < 0.9:
+            yield f"{name}: {share:.1%}; wanted 90 %"
+    for name, (fixed, ours) in ((name, tuple(pair.values())) for name, pair in curves.items()):
+        for polls, delay in fixed:
+            if (found := at(ours, polls)) >= delay:
+                yield f"{name}: {found:.2f} s at {polls:.2f} looks, where a fixed interval has {delay:.2f} s"
+
+
+def at(curve: Curve, polls: float) -> float:
+    """The delay of a policy that makes at most so many looks: between its neighbours, else the last within."""
+    points = sorted(curve)
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        if x0 <= polls <= x1:
+            part = math.log(polls / x0) / math.log(x1 / x0)
+            return math.exp(math.log(y0) + part * math.log(y1 / y0))
+    return points[-1][1] if polls > points[-1][0] else math.inf
+
+
+# ---- what is told
+
+
+def tell(
+    options: argparse.Namespace,
+    rows: Sequence[Result],
+    turns: dict[str, float],
+    curves: dict[str, dict[str, Curve]],
+    misses: Sequence[str],
+    seconds: float,
+) -> None:
+    if options.json:
+        found = {"rows": [row.as_dict() for row in rows], "turns": turns, "curves": curves, "misses": misses}
+        print(json.dumps({"jobs": options.jobs, "seed": options.seed, **found}, indent=1))
+        return
+    print(f"jobs {options.jobs}, seed {options.seed}")
+    print(table(rows))
+    print("\nafter a drift, limit 1, of the oracle's throughput")
+    for name, share in turns.items():
+        print(f"  {name:36}{share:.1%}")
+    simulated = sum(row.jobs for row in rows)
+    print(f"\n{simulated} jobs and the curves in {seconds:.0f} s")
+    for miss in misses:
+        print(f"MISSED {miss}")
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The scheduler in hours of virtual time against a simulated server."""
