@@ -12,7 +12,7 @@ def main() -> None:
     try:
         from ._app import app
 
-        app()
+        app(prog_name="nanobanana")
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:

@@ -41,7 +41,10 @@ class _Plain:
 
 
 class _Group(_Plain, TyperGroup):
-    pass
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read a command's name. To read that there is no --help before it, typer would load pydantic."""
+        self.add_help_option = not (args and args[0] in self.commands)
+        return super().parse_args(ctx, args)
 
 
 class _Command(_Plain, TyperCommand):

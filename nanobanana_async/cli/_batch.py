@@ -147,7 +147,7 @@ def _tell_finishing(now: BatchProgress) -> None:
     left = now.rows - now.done
     seconds = TYPICAL_SECONDS if now.eta is None or not left else now.running * now.eta / left
     about = told_seconds(max(1, seconds))
-    say(f"Finishing {now.running} that run, about {about}; submitting nothing more. Ctrl-C again leaves at once.")
+    say(f"Finishing {now.running} that run, about {about}, and nothing more. Ctrl-C again leaves at once.")
 
 
 def _tell_left(now: BatchProgress, folder: Path) -> None:

@@ -19,6 +19,7 @@ from ._terminal import out, say
 
 LIMIT = 4
 MEDIAN_SECONDS = 1.2  # of a generation: ten times as fast as the service
+FIRST_POLL, POLL_INTERVAL = 0.8, 0.2
 MARK = ".nanobanana-demo"  # says that a folder's batch is ours to draw again
 
 
@@ -36,7 +37,7 @@ async def demo(output: Path) -> int:
         options = BatchOptions(source=str(prompts()), output=folder, title="Nano Banana demo")
         say(f"An emulator of the API runs in this process: {LIMIT} slots, about {MEDIAN_SECONDS:g} s an image.")
         async with Emulator(limit=LIMIT, duration=MEDIAN_SECONDS, credits=200) as emulator:
-            plan = PollPlan(initial_delay=0.8, interval=0.2)
+            plan = PollPlan(initial_delay=FIRST_POLL, interval=POLL_INTERVAL)
             async with Client("nb_demo", base_url=emulator.url, poll=plan) as client:
                 code = await run_batch(client, options)
             ledger = emulator.ledger

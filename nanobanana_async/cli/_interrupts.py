@@ -22,8 +22,8 @@ from typing import Any
 from ._terminal import say
 
 INTERRUPTED = 130
-GRACE = 2.0  # seconds to leave in, once that was asked for
-NOTICE = 1.0  # seconds without an end after which a wait is explained
+GRACE = 1.0  # seconds to leave in, once that was asked for
+NOTICE = 0.5  # seconds without an end after which a wait is explained
 
 
 class Interrupts:
