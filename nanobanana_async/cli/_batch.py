@@ -43,7 +43,7 @@ async def batch(connection: Connection, options: BatchOptions) -> int:
         with nullcontext() if options.dry_run else output_folder(options.output):
             async with client:
                 await _check_models(client, options, set(counts.by_model), stdin)
-                code = go_ahead(await plan(client, options, counts, _rows(options, stdin)), options)
+                code = await go_ahead(await plan(client, options, counts, _rows(options, stdin)), options)
                 return await run_batch(client, options, stdin) if code is None else code
 
 

@@ -39,7 +39,7 @@ async def plan(client: Client, options: BatchOptions, counts: InputCounts, rows:
     return Preflight.of(counts.by_model, prices, balance=balance, limit=limit, max_credits=options.max_credits)
 
 
-def go_ahead(preflight: Preflight, options: BatchOptions) -> int | None:
+async def go_ahead(preflight: Preflight, options: BatchOptions) -> int | None:
     """Say what it will cost, and ask. None to go on, else the exit code. Raises: the shortfall, unless partial."""
     _tell(preflight)
     shortfall = preflight.shortfall()
@@ -54,7 +54,7 @@ def go_ahead(preflight: Preflight, options: BatchOptions) -> int | None:
     if options.source == STDIN or not sys.stdin.isatty():
         say("Nothing was spent. Add --yes to run it without being asked.")
         return BAD_INPUT
-    if ask("Go ahead?"):
+    if await ask("Go ahead?"):
         return None
     say("Nothing was spent.")
     return SOME_FAILED

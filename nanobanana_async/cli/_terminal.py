@@ -26,12 +26,14 @@ def say(text: str) -> None:
     _write(sys.stderr, text)
 
 
-def ask(question: str) -> bool:
+async def ask(question: str) -> bool:
     """A yes or no from the keyboard; no answer is a no. Raises: CancelledError for Ctrl-C."""
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
     try:
         with keyboard_interrupts():
+            for _ in range(2):  # a Ctrl-C of the moment before: the loop reads it in one turn and acts in the next
+                await asyncio.sleep(0)
+            sys.stderr.write(f"{question} [y/N] ")
+            sys.stderr.flush()
             return sys.stdin.readline().strip().lower() in ("y", "yes")
     except KeyboardInterrupt:
         say("")
