@@ -6,6 +6,7 @@ from ._inputs import Row, RowDefaults, check_input, read_rows
 from ._journal import Journal
 from ._journal_rows import JobState
 from ._manifest import ManifestRow, ManifestStatus, read_manifest, write_manifest
+from ._patience import Patience
 from ._preflight import Preflight
 from ._runner import BatchRunner
 
@@ -19,6 +20,7 @@ __all__ = [
     "Journal",
     "ManifestRow",
     "ManifestStatus",
+    "Patience",
     "Preflight",
     "Row",
     "RowDefaults",

@@ -12,7 +12,7 @@ from typing import Literal
 import anyio
 
 from .._client import Client
-from .._exceptions import BatchError, JobCancelledError, TransportError
+from .._exceptions import BatchError, JobCancelledError, NanoBananaError
 from ._journal_rows import JobState, JournalRow
 from ._network import Network
 from ._patience import Patience
@@ -22,6 +22,7 @@ from ._turnstile import Turn
 
 DOUBTFUL = "doubtful_credits"  # a setting: costs of uncertain attempts that were sent again; they may have been paid
 MAX_MISSES = 10  # times that the service may drop one row's submission before it is taken to be the row's fault
+MAX_QUESTIONS = 20  # for the balance, each of them retried as the client does
 _LOST = "charged, but the answer with its id was lost; --retry-failed pays for it again"
 _UNCERTAIN = "may be charged: the balance does not tell; --uncertain retry sends it again"
 _PAGE = 1000
@@ -110,12 +111,21 @@ class Judge:
         desk.account.balance = balance
 
     async def _balance(self) -> int:
-        while True:
+        """The balance, however long the network is away; a service that can't tell it is not asked for ever."""
+        for _ in range(MAX_QUESTIONS):
             try:
                 return await self._client.credits()
-            except TransportError as error:
-                if not await self._network.back():
-                    raise JobCancelledError("stopped before the balance could be read; the next run judges") from error
+            except NanoBananaError as error:
+                if not error.retryable:
+                    raise
+                reason = error
+            await self._network.back()
+            await self._desk.brake.rest(self._patience.network_interval)
+            if self._desk.brake.pulled:
+                raise JobCancelledError("stopped before the balance could be read; the next run judges") from reason
+        raise BatchError(
+            f"the balance can't be read ({reason}), so what became of a lost answer can't be told; run it again later"
+        ) from reason
 
     # ---- the verdict, written down
 

@@ -32,10 +32,11 @@ from .._job import Destination, Job, JobStatus
 from ._feeding import Feed
 from ._fetching import IMAGES, Fetcher, stem
 from ._journal_rows import JobState, JournalRow
-from ._judging import Doubt, Judge
+from ._judging import Doubt, Judge, Judgement
 from ._network import Network
 from ._submitting import Desk, RowLedger
 from ._telling import Teller
+from ._turnstile import Turn
 
 Work: TypeAlias = Callable[[JournalRow], Awaitable[bool]]  # whether the row is to be handed out again
 
@@ -149,12 +150,21 @@ class Rows:
             await self._fetcher.go_on(row, error)
             return False
         self._teller.doubts(row.index, "an answer was lost; the balance is asked what became of it")
-        judgement = await self._judge.settle(Doubt(row, ledger.cost, str(error)), turn)
+        judgement = await self._judged(Doubt(row, ledger.cost, str(error)), turn)
         if judgement.state is JobState.READY:
             self._teller.moved(row.index, JobState.READY)
             return True
         self._teller.ended(row.index, judgement.state, judgement.message)
         return False
+
+    async def _judged(self, doubt: Doubt, turn: Turn) -> Judgement:
+        """What goes wrong with a judgement is not what becomes of the row: it stays an intent, for the next start."""
+        try:
+            return await self._judge.settle(doubt, turn)
+        except (*_HALTS, JobCancelledError):
+            raise
+        except NanoBananaError as error:
+            raise BatchError(f"a lost answer can't be judged ({error}); the next run does") from error
 
     # ---- how it ended
 
@@ -171,10 +181,11 @@ class Rows:
             return False
 
     async def _end(self, row: JournalRow, error: NanoBananaError) -> None:
-        name, price = error.generation_id, error.credits_used
+        name, price = error.generation_id or row.generation_id, error.credits_used
         if name is not None and not isinstance(error, GenerationError) and not self._gives_up:
             message = f"{error}; it is paid, so the next run looks again, or gives it up with --retry-failed"
-            self._teller.ended(row.index, JobState.RUNNING, message)
+            is_made = row.state is JobState.COMPLETED
+            self._teller.ended(row.index, row.state if is_made else JobState.RUNNING, message)
             return
         state = JobState.REJECTED if isinstance(error, ContentRejectedError) else JobState.FAILED
         await self._journal.ended(row.index, state, str(error), generation_id=name, credits=price)

@@ -46,7 +46,8 @@ class BatchRunner:
     """One batch in one folder: `images/`, `batch.db`, `manifest.jsonl`, `index.html`.
 
     `max_credits` is what the batch may spend, earlier runs included. `retry_failed` sends failed and lost rows again;
-    `uncertain="retry"` sends those again that may be paid already. `on_event` hears of every change, in the loop.
+    `uncertain="retry"` sends those again that may be paid already. `on_event` hears of every change, in the loop: give
+    it an `asyncio.Queue().put_nowait` to read events elsewhere. An error that it raises ends the run.
 
     Raises on entry: JournalError, when the folder can't be used or another process works on it.
     """

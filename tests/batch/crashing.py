@@ -14,6 +14,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -131,9 +132,10 @@ class Nursery:
         pid = await self._bear(f"{folder} {url} {rows} {at}")
         if after is not None:
             await asyncio.wait((self._told("begun", pid), self._told("gone", pid)), return_when="FIRST_COMPLETED")
-            await asyncio.wait((self._told("gone", pid),), timeout=after)
-            if not self._told("gone", pid).done():
-                os.kill(pid, signal.SIGKILL)
+            gone, _ = await asyncio.wait((self._told("gone", pid),), timeout=after)
+            if not gone:
+                with suppress(ProcessLookupError):  # done in this very moment
+                    os.kill(pid, signal.SIGKILL)
         return await self._told("gone", pid) == -signal.SIGKILL
 
     async def _bear(self, line: str) -> int:

@@ -10,7 +10,7 @@ from crashing import Nursery, compare, work
 
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
 
-ROWS = 6
+ROWS = 5
 SERVICE = {"limit": 3, "duration": 0.03, "image_size": 48, "image_format": "png", "credits": 100}
 
 # Where it is killed, and how many ids are lost with it. While images are fetched, the next row's answer may be there.
@@ -82,7 +82,7 @@ async def _check(nursery, tmp_path, cases):
 
 async def test_kills_at_random_moments(nursery, tmp_path):
     """At most one doubt a kill, since one submission at a time is unanswered."""
-    moments = [random.Random(number).uniform(0, 0.4) for number in range(6)]
+    moments = [random.Random(number).uniform(0, 0.3) for number in range(5)]
     found = await asyncio.gather(
         *(crash(nursery, tmp_path / str(place), after=moment) for place, moment in enumerate(moments))
     )

@@ -19,13 +19,13 @@ HASTE = {"retry": RetryPolicy(backoff=Backoff(initial_delay=0.01, max_delay=0.02
 
 
 async def test_every_row_is_stored_under_its_own_name(online, tmp_path):
-    """Images that open, a manifest in the input's order, a page; as many at once as the account allows."""
+    """Images that open, a manifest in the input's order, a page."""
     async with online(limit=4) as (emulator, client):
         summary = await run(client, tmp_path, 20)
         assert summary.all_stored
         assert (summary.credits_used, summary.stopped_by, summary.interrupted) == (20, None, False)
         assert emulator.ledger.charges == 20
-        assert emulator.ledger.peak_active == 4
+        assert emulator.ledger.refusals.total() == 0
     rows = manifest(tmp_path)
     assert [row.prompt for row in rows] == [f"cat {number}" for number in range(20)]
     for row in rows:
@@ -33,6 +33,16 @@ async def test_every_row_is_stored_under_its_own_name(online, tmp_path):
             image.load()
     assert "cat 19" in (tmp_path / "index.html").read_text()
     assert not list(tmp_path.glob(".batch*"))
+
+
+async def test_every_slot_is_filled(online, tmp_path):
+    """One submission at a time is unanswered, and yet all slots are busy."""
+    async with online(limit=8, duration=float("inf")) as (emulator, client), runner(client, tmp_path) as batch:
+        await batch.add(f"cat {number}" for number in range(8))
+        running = asyncio.create_task(batch.run())
+        await asyncio.wait_for(emulator.until(lambda: emulator.ledger.active == 8), 5)
+        emulator.finish()
+        assert (await running).all_stored
 
 
 async def test_a_second_run_does_nothing(online, tmp_path):
@@ -48,10 +58,10 @@ async def test_a_second_run_does_nothing(online, tmp_path):
 async def test_more_rows_than_may_be_under_way(online, tmp_path):
     """Each is handed out once, also across pages and refusals."""
     plan = FaultPlan(Fault("submit", "refuse", rate=0.05), seed=1)
-    async with online(limit=30, duration=0.001, faults=plan) as (emulator, client):
-        summary = await run(client, tmp_path, 100)
+    async with online(limit=30, duration=0.001, faults=plan, image_size=8) as (emulator, client):
+        summary = await run(client, tmp_path, 80)
         assert summary.all_stored
-        assert sorted(emulator.ledger.charged_prompts()) == sorted(f"cat {number}" for number in range(100))
+        assert sorted(emulator.ledger.charged_prompts()) == sorted(f"cat {number}" for number in range(80))
 
 
 async def test_bad_rows_do_not_hold_up_the_others(online, tmp_path):

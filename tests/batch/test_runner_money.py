@@ -19,6 +19,7 @@ from nanobanana_async import (
     GenerateRequest,
     InsufficientCreditsError,
     PermissionDeniedError,
+    RetryPolicy,
     Timeouts,
 )
 from nanobanana_async.batch import JobState
@@ -199,6 +200,21 @@ async def test_a_judgement_that_was_interrupted_is_made_at_the_next_start(online
         await run(client, tmp_path)
         assert statuses(tmp_path) == {"lost": 1}
         assert emulator.ledger.charges == 1
+
+
+@pytest.mark.parametrize("kind", ["error_500", "garbage_200", "html_wall"])
+async def test_a_balance_that_can_not_be_read_ends_no_row(online, tmp_path, kind):
+    """The batch stops, the row stays in doubt, and the next start judges it."""
+    plan = FaultPlan(Fault("submit", "reset_after", times=1), Fault("credits", kind, after=1))
+    patience = Patience(confirm_delay=0.01, network_interval=0.001)
+    async with online(faults=plan, client={"retry": RetryPolicy(max_attempts=1)}) as (emulator, client):
+        summary = await run(client, tmp_path, 2, patience=patience)
+        assert summary.stopped_by is not None
+        assert summary.rows(JobState.INTENT) == 1
+        emulator.faults = FaultPlan()
+        await run(client, tmp_path)
+        assert statuses(tmp_path) == {"stored": 1, "lost": 1}
+        assert emulator.ledger.charges == told(tmp_path) == 2
 
 
 async def test_an_answer_that_others_overtook_is_recorded_when_it_comes(online, tmp_path):
