@@ -32,6 +32,7 @@ from ._exceptions import (
     RateLimitError,
     ServerBusyError,
     StreamInterruptedError,
+    SubmissionUncertainError,
     TransportError,
 )
 from ._job import Job, JobStatus
@@ -168,11 +169,11 @@ class Pipeline:
 
     async def _post(self, job: Job, slot: Slot, body: bytes) -> Reply[Submission]:
         if job.mode != "sync":
-            return await self._api.submit(body)
+            return await _picked_up(self._api.submit(body))
         # The one call that waits for the images; others may go on as soon as it must have been accepted.
         presumed = asyncio.get_running_loop().call_later(PRESUMED_ACCEPTED, slot.accepted, RateLimit())
         try:
-            return await self._api.submit(body, blocking=True)
+            return await _picked_up(self._api.submit(body, blocking=True))
         finally:
             presumed.cancel()
 
@@ -211,13 +212,21 @@ class Pipeline:
         """Follow the stream; when it drops and the id is known, go on by polling."""
         async with AsyncExitStack() as stack:
             with anyio.CancelScope(shield=True):
-                source = await self._send(job, slot, stack.enter_async_context(self._api.stream(body)))
-                plain = source.submission
-                await self._accept(job, slot, Reply(plain or Submission(), source.rate_limit))
-            generation = await self._follow(job, source) if plain is None else None
-        if generation is not None:
-            return generation
-        return await (self._poll(job, slot) if plain is None else self._after(plain, job, slot))
+                source, reply = await self._send(job, slot, self._open(stack, body))
+                await self._accept(job, slot, reply)
+            if source is None:
+                return await self._after(reply.value, job, slot)
+            generation = await self._follow(job, source)
+        return generation or await self._poll(job, slot)
+
+    async def _open(self, stack: AsyncExitStack, body: bytes) -> tuple[EventSource | None, Reply[Submission]]:
+        """The stream, if the answer is one, and what is known of the submission so far."""
+        try:
+            source = await stack.enter_async_context(self._api.stream(body))
+        except SubmissionUncertainError as error:
+            return None, _pick_up(error)
+        plain = source.submission
+        return (source if plain is None else None), Reply(plain or Submission(), source.rate_limit)
 
     async def _follow(self, job: Job, source: EventSource) -> Generation | None:
         """The generation that the stream ends with; None when it broke off and its id is known."""
@@ -268,3 +277,19 @@ class Pipeline:
                 await job.ledger.stored(job, files)
                 job.advance(JobStatus.STORED)
         job.complete(generation, files)
+
+
+async def _picked_up(submission: Awaitable[Reply[Submission]]) -> Reply[Submission]:
+    """The answer to a submission; an error that names its generation says as much."""
+    try:
+        return await submission
+    except SubmissionUncertainError as error:
+        return _pick_up(error)
+
+
+def _pick_up(error: SubmissionUncertainError) -> Reply[Submission]:
+    """What an error still tells of the generation that it may have been paid for; without an id it is raised."""
+    if error.generation_id is None:
+        raise error
+    _LOGGER.warning("the answer to a submission names generation %s: %s", error.generation_id, error.__cause__)
+    return Reply(Submission(generation_id=error.generation_id, credits_used=error.credits_used), RateLimit())

@@ -9,6 +9,7 @@ from nanobanana_async import (
     Backoff,
     BadRequestError,
     Client,
+    GenerationFailedError,
     RetryPolicy,
     SubmissionUncertainError,
     Timeouts,
@@ -146,7 +147,7 @@ async def test_an_intent_stands_only_where_money_may_be_spent(online, recorder, 
         assert ledger.hooks == hooks
 
 
-@pytest.mark.parametrize("mode", ["async", "stream"])
+@pytest.mark.parametrize("mode", ["async", "stream", "sync"])
 async def test_a_failed_generation_was_accepted(online, recorder, new_job, mode):
     """Its id is in the ledger, whichever way it was told."""
     async with online() as (emulator, client):
@@ -157,6 +158,20 @@ async def test_a_failed_generation_was_accepted(online, recorder, new_job, mode)
             await job.result()
         assert ledger.hooks[:2] == ["intend", "accepted"]
         assert ledger.generation_id == job.generation_id == emulator.ledger.charged()[0].generation_id
+
+
+async def test_an_error_that_names_its_generation_is_picked_up_by_it(online, recorder, new_job):
+    """A 5xx with an id is no lost answer: the id is recorded, its looks say what became of it, and the slot is kept."""
+    async with online() as (emulator, client):
+        ledger = recorder()
+        job = new_job("[fail]", ledger=ledger, mode="sync")
+        await client.enqueue(job)
+        with pytest.raises(GenerationFailedError) as caught:
+            await job.result()
+        assert ledger.hooks == ["intend", "accepted", "finished"]
+        assert caught.value.generation_id == emulator.ledger.charged()[0].generation_id
+        assert emulator.ledger.requests == {"POST /generate": 1, "GET /generate": 1}
+        assert client.statistics().submitting == client.statistics().abandoned == 0
 
 
 @pytest.mark.parametrize("mode", ["sync", "stream"])

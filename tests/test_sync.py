@@ -36,7 +36,7 @@ async def test_a_content_warning_is_an_error_of_its_own(online, mode):
         assert client.statistics().abandoned == 0
 
 
-@pytest.mark.parametrize("mode", ["async", "stream"])
+@pytest.mark.parametrize("mode", ["async", "stream", "sync"])
 async def test_a_failed_generation_tells_what_it_cost(online, mode):
     """Failures are charged and not refunded."""
     async with online() as (emulator, client):
@@ -45,14 +45,6 @@ async def test_a_failed_generation_tells_what_it_cost(online, mode):
         (entry,) = emulator.ledger.charged()
         assert (caught.value.generation_id, caught.value.credits_used) == (entry.generation_id, 1)
         assert client.statistics().abandoned == 0
-
-
-async def test_a_failed_sync_call_is_uncertain(online):
-    """A 500 doesn't tell whether it was taken, so it is not sent again."""
-    async with online() as (emulator, client):
-        with pytest.raises(SubmissionUncertainError):
-            await client.generate("[fail]", mode="sync")
-        assert emulator.ledger.requests["POST /generate"] == 1
 
 
 async def test_a_sync_call_answered_like_an_async_one_is_polled(online):
