@@ -10,9 +10,9 @@ _EXTRAS = {"typer": "cli", "rich": "cli", "PIL": "emulator"}
 def main() -> None:
     """Run the command line; what it needs is imported only now."""
     try:
-        from ._app import app
+        from ._app import command
 
-        app(prog_name="nanobanana")
+        command()(prog_name="nanobanana")
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:

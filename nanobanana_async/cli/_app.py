@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,6 +67,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they print local variables, the key among them
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@cache
+def command() -> TyperGroup:
+    """The commands, ready to be called: built once a process."""
+    built = typer.main.get_command(app)
+    assert isinstance(built, TyperGroup)
+    return built
+
 
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]
 BaseUrl = Annotated[str | None, typer.Option("--base-url", metavar="URL", help="Instead of NANO_BANANA_BASE_URL.")]

@@ -136,9 +136,10 @@ def test_an_empty_account_ends_the_batch_until_a_recharge(
 
 
 def test_max_concurrency_is_a_ceiling(batch: Run, write: Write, emulator: ThreadedEmulator) -> None:
-    """Below the account's own limit."""
+    """Below the account's own limit of 4."""
+    emulator.emulator.duration = 0.1
     batch(write("p.txt", "a\nb\nc\nd\ne\n"), "--max-concurrency", "2")
-    assert emulator.ledger.peak_active == 2
+    assert emulator.ledger.peak_active <= 2
 
 
 def test_gallery_is_rebuilt(batch: Run, run: Run, write: Write, emulator: ThreadedEmulator) -> None:

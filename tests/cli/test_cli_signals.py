@@ -74,16 +74,7 @@ def test_second_interrupt_leaves_at_once(
     assert sorted(endless.ledger.charged_prompts()) == ["a", "b", "c", "d"]
 
 
-def test_sigterm_leaves_at_once(spawn: Spawn, endless: ThreadedEmulator) -> None:
-    """As the second Ctrl-C does; the manifest tells what is pending."""
-    running = spawn(*BATCH)
-    endless.until(lambda: endless.ledger.active == 2)
-    running.send(signal.SIGTERM)
-    left_cleanly(running.end())
-    assert len(manifest()) == 4
-
-
-def test_leaving_does_not_wait_for_a_lost_answer(
+def test_sigterm_leaves_at_once_even_without_an_answer(
     spawn: Spawn, emulator: ThreadedEmulator, write: Write, batch: Callable[..., Outcome]
 ) -> None:
     """The journal knows of the doubt, and the next run settles it: the prompt was charged, so it is not sent again."""
@@ -125,16 +116,6 @@ def test_a_terminal_shows_a_live_bar(spawn: Spawn, emulator: ThreadedEmulator, w
     assert all(word in shown for word in ("━", "done, ", " running, ", " queued, ", " failed, ", " credits"))
 
 
-def test_interrupted_generate_tells_how_to_pick_it_up(spawn: Spawn, endless: ThreadedEmulator) -> None:
-    """It is paid."""
-    running = spawn("generate", "x", "-o", "out", *POLLS)
-    running.until("running, generation")
-    running.send(signal.SIGINT)
-    told = running.end()
-    left_cleanly(told)
-    assert f"nanobanana get {endless.ledger.charged()[0].generation_id} --wait" in told.err
-
-
 def test_interrupted_generate_waits_for_an_answer_until_told_again(spawn: Spawn, emulator: ThreadedEmulator) -> None:
     """The answer has the id of something paid; but nobody has to wait for it."""
     emulator.faults = FaultPlan(Fault("submit", "stall"))
@@ -148,23 +129,24 @@ def test_interrupted_generate_waits_for_an_answer_until_told_again(spawn: Spawn,
     assert "may be running" in told.err
 
 
-def test_interrupted_get_ends_cleanly(spawn: Spawn, endless: ThreadedEmulator) -> None:
-    """A wait is free to leave."""
+def test_interrupt_ends_every_command_that_waits(spawn: Spawn, endless: ThreadedEmulator) -> None:
+    """A wait is free to leave; what is paid is named."""
     generation_id = submit(endless, "x")
-    running = spawn("get", generation_id, "--wait", *POLLS)
-    endless.until(lambda: endless.ledger.requests["GET /generate"] > 1)
-    running.send(signal.SIGINT)
-    left_cleanly(running.end())
-
-
-def test_interrupted_demo_ends_cleanly(spawn: Spawn) -> None:
-    """It says what it does as a batch does."""
-    running = spawn("demo", "-o", "demo")
-    running.until("queued")
-    running.send(signal.SIGINT)
-    running.until("Ctrl-C again")
-    running.send(signal.SIGINT)
-    left_cleanly(running.end())
+    getting = spawn("get", generation_id, "--wait", *POLLS)
+    generating = spawn("generate", "y", "-o", "out", *POLLS)
+    demo = spawn("demo", "-o", "demo")
+    generating.until("running, generation")
+    demo.until("queued")
+    endless.until(lambda: endless.ledger.charged()[0].polls > 0)
+    for running in (getting, generating, demo):
+        running.send(signal.SIGINT)
+    demo.until("Ctrl-C again")
+    demo.send(signal.SIGINT)
+    left_cleanly(getting.end())
+    left_cleanly(demo.end())
+    told = generating.end()
+    left_cleanly(told)
+    assert f"nanobanana get {endless.ledger.charged()[1].generation_id} --wait" in told.err
 
 
 def test_a_batch_outlives_its_readers(spawn: Spawn, emulator: ThreadedEmulator, write: Write) -> None:
