@@ -144,11 +144,6 @@ class Rows:
         """The answer was lost: what became of it is asked while nobody else submits."""
         row, turn = ledger.row, ledger.turn
         assert turn is not None  # nothing is submitted without one
-        if error.generation_id is not None:  # an odd answer, but it told the id
-            await self._journal.accepted(row.index, error.generation_id, error.credits_used, None)
-            await ledger.answered(error.credits_used)
-            await self._fetcher.go_on(row, error)
-            return False
         self._teller.doubts(row.index, "an answer was lost; the balance is asked what became of it")
         judgement = await self._judged(Doubt(row, ledger.cost, str(error)), turn)
         if judgement.state is JobState.READY:
