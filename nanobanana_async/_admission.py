@@ -10,6 +10,8 @@ credits, so it is also how a limit that nobody announces is found. Held here, al
 * `announced` is the limit as told by X-RateLimit-Limit or a 429's body; `others` is what other processes hold of it.
 * `window` is the bound found from refusals that tell no number: what was taken when the refusal came, at least 1.
 * Nothing announced and nothing refused yet: the *ramp*. One POST at a time, each acceptance permits one more.
+* Where only open requests hold a slot (`_scope`), what is announced and active says nothing of generations: the
+  ramp goes on until a 503, which sets the window, and a 429 was a collision that leaves it as it is.
 
 A refusal starts one cool-down for everybody (Retry-After is its floor); after it one single POST goes out, and only
 its acceptance lets the rest follow. So does a lost answer: a service that loses one may lose them all, each paid.
@@ -28,10 +30,11 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ._retry import Backoff, Uniform, respect_floor
+from ._scope import Scope, ScopeJudge
 from ._wire import RateLimit
 
 COOL_DOWN = Backoff(initial_delay=0.5, max_delay=30.0, jitter=0.5)
@@ -42,7 +45,7 @@ MAX_RETRY_AFTER = 600.0  # seconds; a longer one is taken for a mistake, because
 
 @dataclass(frozen=True, slots=True)
 class AdmissionStatistics:
-    """What the slots look like now. `limit` is None while it is still being found."""
+    """What the slots look like now. `limit` and `scope` are None while they are still being found."""
 
     running: int
     submitting: int
@@ -51,14 +54,20 @@ class AdmissionStatistics:
     others: int
     refusals: int
     cool_down: float
+    scope: Scope | None = None
+    open_requests: int = 0
 
 
 class Admission:
     """Decides whether one more generation may be submitted. `max_concurrency` is the user's own ceiling."""
 
-    def __init__(self, *, max_concurrency: int | None = None, uniform: Uniform = random.uniform) -> None:
+    def __init__(
+        self, *, max_concurrency: int | None = None, scope: Scope | None = None, uniform: Uniform = random.uniform
+    ) -> None:
         self.max_concurrency = max_concurrency
+        self.open_requests = 0  # told by whoever opens them
         self._uniform = uniform
+        self._judge = ScopeJudge(scope)
         self._running = 0
         self._submitting = 0
         self._forsaken: list[float] = []  # a heap of deadlines
@@ -107,14 +116,19 @@ class Admission:
         self._running += 1
         if now >= self._cool_until:  # an earlier one went out before the refusal, so it says nothing new
             self._cool_delays = None
+        self._judge.submission_accepted()
         if self._asking:
             self._grow()
         self.observed(rate_limit)
 
-    def refused(self, rate_limit: RateLimit, now: float) -> None:
-        """A submission met 429 or 503: nothing runs, nothing was charged."""
+    def refused(self, rate_limit: RateLimit, now: float, *, busy: bool = True) -> None:
+        """A submission met 503 (`busy`) or 429: nothing runs, nothing was charged."""
         self._submitting -= 1
         self._refusals += 1
+        if self._collided(rate_limit, busy=busy):
+            self._asking = self._asking and self._submitting > 0
+            self._cool(rate_limit.retry_after, now)
+            return
         self._shrink(rate_limit)
         self._hold(now)
         self._cool(rate_limit.retry_after, now)
@@ -148,8 +162,24 @@ class Admission:
         """Any answer's headers: the limit, and how much of it is used by others."""
         if rate_limit.limit is not None:
             self._announce(rate_limit.limit)
-        if rate_limit.active is not None and self._announced is not None:
+        if rate_limit.active is not None and self._announced is not None and not self._by_request:
             self._others = max(0, rate_limit.active - self._taken)
+
+    def looked(self, rate_limit: RateLimit, *, running: bool) -> None:
+        """A look at a generation was answered: by its headers, and whether it still runs."""
+        if running:
+            self._judged(lambda: self._judge.seen_running(rate_limit.active))
+        self.observed(rate_limit)
+
+    def look_refused(self, rate_limit: RateLimit) -> None:
+        """A look met 429."""
+        self._judged(self._judge.look_refused)
+        self.observed(rate_limit)
+
+    @property
+    def open_limit(self) -> int | None:
+        """How many requests may be open at once; None where they hold no slot. One, while no number is told."""
+        return (self._announced or 1) if self._by_request else None
 
     def statistics(self, now: float) -> AdmissionStatistics:
         """The numbers of this moment."""
@@ -162,6 +192,8 @@ class Admission:
             others=self._others,
             refusals=self._refusals,
             cool_down=max(0.0, self._cool_until - now),
+            scope=self._judge.scope,
+            open_requests=self.open_requests,
         )
 
     # ---- inside
@@ -171,8 +203,17 @@ class Admission:
         return self._running + self._submitting + len(self._forsaken)
 
     @property
+    def _by_request(self) -> bool:
+        return self._judge.scope == "request"
+
+    @property
+    def _bound(self) -> int | None:
+        """What the announced limit says of generations."""
+        return None if self._by_request else self._announced
+
+    @property
     def _ramping(self) -> bool:
-        return self._announced is None and self._window is None
+        return self._bound is None and self._window is None
 
     @property
     def _one_at_a_time(self) -> bool:
@@ -180,21 +221,41 @@ class Admission:
 
     def _capacity(self) -> int:
         bounds = [bound for bound in (self.max_concurrency, self._window) if bound is not None]
-        if self._announced is not None:
-            bounds.append(self._announced - self._others)
+        if self._bound is not None:
+            bounds.append(self._bound - self._others)
         if self._ramping:
             bounds.append(self._running + len(self._forsaken) + 1)
         return max(1, min(bounds))
 
     def _may_ask(self, now: float) -> bool:
         """Whether one slot beyond the capacity may be asked for: only with all slots really running."""
-        below = all(most is None or self._taken < most for most in (self.max_concurrency, self._announced))
+        below = all(most is None or self._taken < most for most in (self.max_concurrency, self._bound))
         return below and now >= self._ask_at and not self._submitting
 
     def _announce(self, limit: int) -> None:
         """A limit that changed speaks louder than what was found out before."""
         if limit != self._announced:
-            self._announced, self._window, self._others, self._hold_off = limit, None, 0, FIRST_HOLD_OFF
+            self._announced = limit
+            if not self._by_request:
+                self._start_over()
+
+    def _start_over(self) -> None:
+        self._window, self._others, self._hold_off = None, 0, FIRST_HOLD_OFF
+
+    def _collided(self, rate_limit: RateLimit, *, busy: bool) -> bool:
+        """Whether this refusal was about open requests, and says nothing of generations."""
+        if busy or not self._by_request:
+            return False
+        self._announce(rate_limit.limit or self._announced or 1)
+        self._judged(lambda: self._judge.submission_refused(alone=self.open_requests <= 1))
+        return True
+
+    def _judged(self, tell: Callable[[], None]) -> None:
+        """What was found out in one scope doesn't hold in another."""
+        before = self._judge.scope
+        tell()
+        if "request" in (before, self._judge.scope) and before != self._judge.scope:
+            self._start_over()
 
     def _grow(self) -> None:
         """The answer was yes: there may be more where that came from, so ask on."""

@@ -10,13 +10,15 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum, auto
 from typing import Protocol
 
 from ._admission import Admission, AdmissionStatistics
 from ._exceptions import RateLimitError, ServerBusyError
+from ._gate import Gate
 from ._retry import Uniform
+from ._scope import Scope
 from ._wire import RateLimit
 
 
@@ -28,6 +30,9 @@ class Slot(Protocol):
     def accepted(self, rate_limit: RateLimit) -> None: ...
     def observed(self, rate_limit: RateLimit) -> None: ...
     def refused(self, error: RateLimitError | ServerBusyError) -> None: ...
+    def looked(self, rate_limit: RateLimit, *, running: bool) -> None: ...
+    def look_refused(self, error: RateLimitError) -> None: ...
+    def request(self, *, submission: bool = False) -> AbstractAsyncContextManager[None]: ...
     def forsake(self, seconds: float) -> None: ...
     def release(self) -> None: ...
 
@@ -50,19 +55,25 @@ class AccountLimiter:
     """The account's slots, learned from the server's answers and kept in this process.
 
     It starts at one and learns the limit from X-RateLimit-Limit, a 429's body, or refusals. `max_concurrency` is a
-    ceiling of your own.
+    ceiling of your own. `scope` says what holds a slot, "generation" or "request", where you know it; otherwise it is
+    found out, starting from the first.
     """
 
     def __init__(
         self,
         *,
         max_concurrency: int | None = None,
+        scope: Scope | None = None,
         clock: Callable[[], float] = time.monotonic,
         uniform: Uniform = random.uniform,
     ) -> None:
         if max_concurrency is not None and max_concurrency < 1:
             raise ValueError(f"max_concurrency must be at least 1 (got {max_concurrency})")
-        self._admission = Admission(max_concurrency=max_concurrency, uniform=uniform)
+        if scope not in (None, "generation", "request"):
+            raise ValueError(f'scope must be "generation", "request" or None (got {scope!r})')
+        self._admission = Admission(max_concurrency=max_concurrency, scope=scope, uniform=uniform)
+        self._gate = Gate()
+        self._gate.width = self._admission.open_limit
         self._clock = clock
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -88,6 +99,7 @@ class AccountLimiter:
 
     def statistics(self) -> AdmissionStatistics:
         """The slots of this moment."""
+        self._admission.open_requests = self._gate.open
         return self._admission.statistics(self._clock())
 
     async def aclose(self) -> None:
@@ -105,6 +117,7 @@ class AccountLimiter:
             self._waiters.remove(changed)
 
     def _changed(self) -> None:
+        self._gate.width = self._admission.open_limit
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -141,14 +154,29 @@ class _AccountSlot:
 
     def refused(self, error: RateLimitError | ServerBusyError) -> None:
         """The server refused the submission: 429, or 503 busy."""
-        told = RateLimit(retry_after=error.retry_after)
-        if isinstance(error, RateLimitError):
-            told = RateLimit(error.limit, error.active, error.retry_after)
+        told = _told(error)
         if self._state is _State.RUNNING:
             self._limiter._admission.recalled()
         self._state = _State.GIVEN_BACK
-        self._limiter._admission.refused(told, self._limiter._clock())
+        self._limiter._admission.open_requests = self._limiter._gate.open
+        busy = isinstance(error, ServerBusyError)
+        self._limiter._admission.refused(told, self._limiter._clock(), busy=busy)
         self._limiter._changed()
+
+    def looked(self, rate_limit: RateLimit, *, running: bool) -> None:
+        """A look at this generation was answered, and whether it still runs."""
+        if rate_limit.limit is not None or rate_limit.active is not None:
+            self._limiter._admission.looked(rate_limit, running=running)
+            self._limiter._changed()
+
+    def look_refused(self, error: RateLimitError) -> None:
+        """A look met 429: it holds no slot and loses none."""
+        self._limiter._admission.look_refused(_told(error))
+        self._limiter._changed()
+
+    def request(self, *, submission: bool = False) -> AbstractAsyncContextManager[None]:
+        """Open one request, once the account has room for it. Submissions go first."""
+        return self._limiter._gate.request(submission=submission)
 
     def forsake(self, seconds: float) -> None:
         """Nobody will see this generation's end: count it for `seconds` more."""
@@ -168,3 +196,10 @@ class _AccountSlot:
             self._limiter._admission.finished()
         self._state = _State.GIVEN_BACK
         self._limiter._changed()
+
+
+def _told(error: RateLimitError | ServerBusyError) -> RateLimit:
+    """A refusal's numbers; a 503 has none."""
+    if isinstance(error, RateLimitError):
+        return RateLimit(error.limit, error.active, error.retry_after)
+    return RateLimit(retry_after=error.retry_after)

@@ -147,10 +147,20 @@ class Pipeline:
 
     async def _submit(self, job: Job, slot: Slot, body: bytes) -> Generation:
         """POST once; the id is recorded before anything else is awaited. Then wait for the end."""
-        with anyio.CancelScope(shield=True):
-            reply = await self._send(job, slot, self._post(job, slot, body))
-            await self._accept(job, slot, reply)
+        async with AsyncExitStack() as stack:
+            await self._open_request(job, slot, stack)
+            with anyio.CancelScope(shield=True):
+                reply = await self._send(job, slot, self._post(job, slot, body))
+                await self._accept(job, slot, reply)
         return await self._after(reply.value, job, slot)
+
+    async def _open_request(self, job: Job, slot: Slot, stack: AsyncExitStack) -> None:
+        """Where open requests are counted, wait for one; whoever gives up before it has sent nothing."""
+        try:
+            await stack.enter_async_context(slot.request(submission=True))
+        except BaseException:
+            await self._withdraw(job)
+            raise
 
     async def _send(self, job: Job, slot: Slot, post: Awaitable[T]) -> T:
         """The answer of a POST. One that took nothing withdraws the intent; a lost one may have taken the slot."""
@@ -198,7 +208,7 @@ class Pipeline:
     async def _poll(self, job: Job, slot: Slot) -> Generation:
         assert job.generation_id is not None  # an answer without images and without an id is never accepted
         timeout = job.timeout if job.timeout is not None else self._generation_timeout
-        record = await self._watch.until_end(job.generation_id, timeout=timeout, observe=slot.observed)
+        record = await self._watch.until_end(job.generation_id, timeout=timeout, slot=slot)
         return record.to_generation(
             job.generation_id,
             prompt=job.request.prompt,
@@ -211,13 +221,14 @@ class Pipeline:
     async def _stream(self, job: Job, slot: Slot, body: bytes) -> Generation:
         """Follow the stream; when it drops and the id is known, go on by polling."""
         async with AsyncExitStack() as stack:
+            await self._open_request(job, slot, stack)
             with anyio.CancelScope(shield=True):
                 source, reply = await self._send(job, slot, self._open(stack, body))
                 await self._accept(job, slot, reply)
-            if source is None:
-                return await self._after(reply.value, job, slot)
-            generation = await self._follow(job, source)
-        return generation or await self._poll(job, slot)
+            generation = await self._follow(job, source) if source is not None else None
+        if generation is not None:
+            return generation
+        return await (self._poll(job, slot) if source is not None else self._after(reply.value, job, slot))
 
     async def _open(self, stack: AsyncExitStack, body: bytes) -> tuple[EventSource | None, Reply[Submission]]:
         """The stream, if the answer is one, and what is known of the submission so far."""

@@ -5,21 +5,18 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import nullcontext
 
 import anyio
 
 from ._api import Api
-from ._exceptions import GenerationTimeoutError, NanoBananaError
+from ._exceptions import GenerationTimeoutError, NanoBananaError, RateLimitError
+from ._limiter import Slot
 from ._models import GenerationRecord, GenerationStatus
 from ._polling import PollPlan
 from ._retry import Backoff, respect_floor
-from ._wire import RateLimit
 
 FINAL_ERRORS = 3  # looks in a row that answer with an error no retry mends (401, 404 …) before it is believed
-
-
-def _ignore(_: RateLimit) -> None:
-    """Nobody wants the headers."""
 
 
 class Watch:
@@ -46,7 +43,7 @@ class Watch:
         *,
         timeout: float,
         at_once: bool = False,
-        observe: Callable[[RateLimit], None] = _ignore,
+        slot: Slot | None = None,
     ) -> GenerationRecord:
         """The record once it is completed or failed. `at_once` makes the first look without a wait.
 
@@ -57,7 +54,7 @@ class Watch:
         delays = itertools.chain((0.0,) if at_once else (), self._plan.delays())
         for delay in delays:
             await self._sleep(min(max(delay, errors.delay), max(0.0, deadline - self._clock())))
-            record = await self._look(generation_id, errors, observe)
+            record = await self._look(generation_id, errors, slot)
             if record is not None and record.status is not GenerationStatus.PROCESSING:
                 return record
             if self._clock() >= deadline:
@@ -68,16 +65,18 @@ class Watch:
             generation_id=generation_id,
         )
 
-    async def _look(
-        self, generation_id: str, errors: _Errors, observe: Callable[[RateLimit], None]
-    ) -> GenerationRecord | None:
+    async def _look(self, generation_id: str, errors: _Errors, slot: Slot | None) -> GenerationRecord | None:
         try:
-            reply = await self._api.get(generation_id)
+            async with slot.request() if slot is not None else nullcontext():
+                reply = await self._api.get(generation_id)
         except NanoBananaError as error:
+            if slot is not None and isinstance(error, RateLimitError):
+                slot.look_refused(error)
             errors.add(error)
             return None
         errors.clear()
-        observe(reply.rate_limit)
+        if slot is not None:
+            slot.looked(reply.rate_limit, running=reply.value.status is GenerationStatus.PROCESSING)
         return reply.value
 
 

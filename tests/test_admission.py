@@ -454,6 +454,63 @@ def test_without_a_limit_all_run() -> None:
     assert (run.refusals, run.most) == (0, 40)
 
 
+# ---- request scope ------------------------------------------------------------------------------------------
+
+
+def by_request() -> Admission:
+    return Admission(scope="request", uniform=middle)
+
+
+def test_in_request_scope_the_announced_limit_bounds_requests_only() -> None:
+    """Generations ramp on past it, and what others have open is not subtracted."""
+    admission = by_request()
+    run_some(admission, 8, told=RateLimit(limit=1, active=1))
+    now = admission.statistics(0.0)
+    assert (admission.open_limit, now.running, now.others, now.limit) == (1, 8, 0, None)
+
+
+def test_in_request_scope_a_429_is_a_collision_and_a_503_the_bound() -> None:
+    """After the first the ramp goes on, after the second no further for a hold-off."""
+    admission = by_request()
+    run_some(admission, 4)
+    assert admission.admit(0.0)
+    admission.refused(RateLimit(limit=2, active=2), 0.0, busy=False)
+    assert (admission.statistics(0.0).limit, admission.open_limit) == (None, 2)
+    assert admission.statistics(0.0).cool_down > 0
+    run_some(admission, 2, now=5.0)
+    refuse_one(admission, now=5.0)
+    assert (admission.statistics(5.0).limit, admission.available(34.9)) == (6, 0)
+
+
+def test_a_refused_look_opens_the_window() -> None:
+    """What 429s seemed to say of generations is forgotten; the requests are bounded instead."""
+    admission = full_after_refusal(limit=2)
+    assert admission.open_limit is None
+    admission.look_refused(RateLimit(limit=3))
+    now = admission.statistics(1.0)
+    assert (now.scope, now.limit, admission.open_limit, admission.available(1.0)) == ("request", None, 3, 1)
+
+
+def test_request_scope_that_is_contradicted_is_given_up() -> None:
+    """429s with no other request open are about generations after all: the announced limit holds again."""
+    admission = new_admission()
+    admission.look_refused(RateLimit(limit=2))
+    run_some(admission, 2)
+    admission.open_requests = 1
+    for now in (1.0, 10.0, 20.0):
+        assert admission.admit(now)
+        admission.refused(RateLimit(limit=2, active=2), now, busy=False)
+    assert (admission.statistics(50.0).scope, admission.available(50.0), admission.open_limit) == (None, 0, None)
+
+
+def test_in_request_scope_room_on_the_server_is_found_with_few_refusals() -> None:
+    """A limit of 1 and room for 24: fewer than one refusal in 20 jobs."""
+    run = Run(Server(24, "never"), jobs=400, admission=by_request()).play()
+    assert run.most == 24
+    assert run.refusals < 400 / 20
+    assert run.now <= 1.25 * math.ceil(400 / 24) * 12.6
+
+
 # ---- the machine --------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ import nanobanana_async
 PACKAGE = Path(nanobanana_async.__file__).parent
 LAYERS = (
     ("_version", "_exceptions", "emulator"),
-    ("_sse", "_retry", "_images", "_durations", "_pace"),
+    ("_sse", "_retry", "_images", "_durations", "_pace", "_scope", "_gate"),
     ("_models",),
     ("_wire", "_polling", "_references", "_part"),
     ("_events", "_admission", "_learned"),

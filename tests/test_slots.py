@@ -47,6 +47,27 @@ async def test_slots_held_by_open_requests_only(online, announce):
         assert client.statistics().credits_used == 20
 
 
+async def test_request_scope_is_found_and_fills_the_server(online):
+    """An announced limit of 1 bounds open requests only: all 8 places are used, and nearly nothing is refused."""
+    async with online(scope="request", limit=1, capacity=8, latency=0.002, duration=0.1) as (emulator, client):
+        await generate_all(client, 80)
+        assert emulator.ledger.peak_active == 8
+        assert emulator.ledger.refusals.total() <= 4
+        assert emulator.ledger.charges == 80
+
+
+async def test_looks_of_request_scope_hold_no_generation_back(online):
+    """Set by the user: no POST and no look ever meets a 429, however few may be open."""
+    limiter = AccountLimiter(scope="request", uniform=lambda low, high: 0.05)
+    fields = {"scope": "request", "limit": 1, "capacity": 6, "latency": 0.001, "client": {"limiter": limiter}}
+    async with online(**fields) as (emulator, client):
+        await generate_all(client, 30)
+        assert emulator.ledger.refusals[429] == 0
+        assert emulator.ledger.charges == 30
+        now = limiter.statistics()
+        assert (now.scope, now.open_requests, now.running) == ("request", 0, 0)
+
+
 async def test_a_busy_server_bounds_what_runs(online):
     """503 is refunded, and backs off as a 429 does."""
     async with online(limit=None, capacity=4, client=PATIENT) as (emulator, client):
