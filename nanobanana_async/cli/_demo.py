@@ -41,10 +41,8 @@ async def demo(output: Path) -> int:
             async with Client("nb_demo", base_url=emulator.url, poll=plan) as client:
                 code = await run_batch(client, options)
             ledger = emulator.ledger
-    out(
-        f"The emulator ran {ledger.peak_active} at once, refused {ledger.refusals.total()} submissions and charged "
-        f"{ledger.credits_charged} credits for {ledger.charges} prompts."
-    )
+    refused = ledger.refusals.total() or "none"
+    out(f"The emulator ran {ledger.peak_active} at once, refused {refused}, charged {ledger.credits_charged} credits.")
     out(f"Now open {folder / 'index.html'} in a browser.")
     return code
 

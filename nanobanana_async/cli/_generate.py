@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ async def generate(connection: Connection, options: GenerateOptions) -> int:
             async with client:
                 generation, files = await _draw(client, request, options, folder, jobs)
     except asyncio.CancelledError:
-        _tell_left_behind(jobs)
+        _tell_left_behind(jobs, options.output)
         raise
     if options.as_json:
         print_json(generation_json(generation, files))
@@ -102,9 +103,9 @@ def _told(job: Job) -> str:
     return f"{job.status.value}, generation {job.generation_id}" if job.generation_id else job.status.value
 
 
-def _tell_left_behind(jobs: list[Job]) -> None:
+def _tell_left_behind(jobs: list[Job], folder: Path) -> None:
     """After the client is closed: by then the answer of a submission under way is in, and its id is known."""
     for job in jobs:
         if job.generation_id:
-            again = f"nanobanana get {job.generation_id} --wait -o DIR"
-            say(f"Generation {job.generation_id} runs on and is paid; pick it up with: {again}")
+            say(f"Generation {job.generation_id} runs on and is paid. Pick it up with:")
+            say(f"  nanobanana get {job.generation_id} --wait -o {shlex.quote(str(folder))}")

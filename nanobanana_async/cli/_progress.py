@@ -2,63 +2,63 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from types import TracebackType
-from typing import Self
-
-from rich.console import Console, Group
-from rich.live import Live
-from rich.markup import escape
-from rich.progress_bar import ProgressBar
-from rich.status import Status
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Self
 
 from ..batch import BatchEvent, BatchEventKind, BatchProgress, JobState
 from ._terminal import say
 from ._words import counted, told_seconds
 
+if TYPE_CHECKING:
+    from ._live import LiveBar, LiveStatus
+
 LINE_SECONDS = 2.0  # between lines of progress where there is no terminal
-REFRESHES = 8  # a second
-MARGIN = 4  # columns left free: the terminal echoes ^C at the end of the last line, which must not wrap
+_ENDS = frozenset(JobState) - {JobState.READY, JobState.INTENT, JobState.RUNNING}
+
+
+def is_live() -> bool:
+    """Whether stderr is a terminal that can redraw a line."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 class StatusLine:
     """One line that says what a single job is doing. Elsewhere than on a terminal: a line for each change."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._live: Status | None = None
+        self._live: LiveStatus | None = None
         self._since = time.monotonic()
         self._last = ""
 
     def show(self, text: str) -> None:
         """Say `text`, with the seconds gone by."""
         if self._live is not None:
-            self._live.update(f"{escape(text)}  [dim]{time.monotonic() - self._since:.0f} s[/dim]")
+            self._live.show(text, time.monotonic() - self._since)
         elif text != self._last:
             self._last = text
             say(text)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live = self._console.status("starting")
-            self._live.start()
+        if is_live():
+            from ._live import LiveStatus
+
+            self._live = LiveStatus()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            self._live.close()
 
 
 class BatchDisplay:
     """A batch's progress: live on a terminal, a line now and then elsewhere; failures always get their line."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
-        self._live: Live | None = None
+        self._live: LiveBar | None = None
         self._now = BatchProgress()
         self._told_at = time.monotonic()
         self._next_line = 0.0
@@ -81,37 +81,19 @@ class BatchDisplay:
         """Give the terminal back. Idempotent."""
         live, self._live = self._live, None
         if live is not None:
-            live.stop()
+            live.close()
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live = Live(
-                console=self._console, get_renderable=self._rendered, refresh_per_second=REFRESHES, transient=True
-            )
-            self._live.start()
+        if is_live():
+            from ._live import LiveBar
+
+            self._live = LiveBar(lambda: (self._now.done, self._now.rows, self._left(), _sums(self._now)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _rendered(self) -> Group:
-        """The bar with what is left, and the sums below it."""
-        now = self._now
-        bar = ProgressBar(
-            total=max(now.rows, 1),
-            completed=now.done,
-            pulse=not now.rows,
-            complete_style="yellow",
-            finished_style="green",
-        )
-        first = Table.grid(padding=(0, 1), expand=True)
-        first.width = max(20, self._console.width - MARGIN)
-        first.add_column(ratio=1)
-        first.add_column(no_wrap=True, justify="right")
-        first.add_row(bar, Text(f"{_percent(now)} {self._left()}".rstrip(), style="bold"))
-        return Group(first, Text(_sums(now), overflow="fold"))
 
     def _left(self) -> str:
         """What is left by now: the last estimate, less the time since."""
@@ -145,12 +127,8 @@ def _sums(now: BatchProgress) -> str:
     return ", ".join([*parts, counted(now.credits, "credit")])
 
 
-def _percent(now: BatchProgress) -> str:
-    return f"{100 * now.done // now.rows:3d} %" if now.rows else ""
-
-
 def _described(event: BatchEvent) -> str:
     if event.index is None:
         return event.message
-    state = f"{event.state.value}: " if event.state else ""
+    state = f"{event.state.value}: " if event.state in _ENDS else ""
     return f"row {event.index + 1}: {state}{event.message}"

@@ -112,8 +112,8 @@ def report(error: NanoBananaError) -> int:
     say_error(str(error))
     told = error.generation_id
     if told and isinstance(error, GenerationFailedError | ContentRejectedError):
-        paid = f"{counted(error.credits_used, 'credit')} charged" if error.credits_used else "nothing charged"
-        say(f"(generation {told}, {paid})")
+        paid = "" if error.credits_used is None else f", {counted(error.credits_used, 'credit')} charged"
+        say(f"(generation {told}{paid})")
     elif told and not isinstance(error, DownloadExpiredError | NotFoundError):
         say(f"Pick it up with: nanobanana get {told} --wait -o DIR")
     elif isinstance(error, BadRequestError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from forks import Forks
 
 import nanobanana_async
 from nanobanana_async.emulator import ThreadedEmulator
@@ -35,27 +37,45 @@ def manifest(folder: str = "out") -> list[dict[str, Any]]:
 class Running:
     """A command in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.err = ""
+    def __init__(self, forks: Forks, arguments: list[str], streams: dict[str, int]) -> None:
+        self._forks = forks
+        reading_out, writing_out = os.pipe()
+        reading_err, writing_err = os.pipe()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        ours = {"stdin": nothing, "stdout": writing_out, "stderr": writing_err}
+        self._pid: int | None = forks.start(arguments, list((ours | streams).values()))
+        for stream in ours.values():
+            os.close(stream)
+        self.out = os.fdopen(reading_out)
+        self.err = os.fdopen(reading_err)
+        self.said = ""
 
     def until(self, text: str) -> str:
         """The first line of stderr with `text`."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.err += line
+        for line in self.err:
+            self.said += line
             if text in line:
                 return line
-        raise AssertionError(f"ended without saying {text!r}:\n{self.err}")
+        raise AssertionError(f"ended without saying {text!r}:\n{self.said}")
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
-        self.process.send_signal(number)
+        assert self._pid is not None  # it has not ended
+        os.kill(self._pid, number)
 
     def end(self) -> Outcome:
         """Wait for its end."""
-        out, rest = self.process.communicate(timeout=20)
-        return Outcome(self.process.returncode, out or "", self.err + (rest or ""))
+        assert self._pid is not None  # nobody waited for it before
+        code = self._forks.wait(self._pid)
+        self._pid = None
+        with self.out, self.err:
+            return Outcome(code, self.out.read(), self.said + self.err.read())
+
+    def close(self) -> None:
+        """Leave nothing behind, however the test ended."""
+        if self._pid is not None:
+            self.send(signal.SIGKILL)
+            self.end()
 
 
 def submit(emulator: ThreadedEmulator, prompt: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 from commands import KEY, POLLS, ROOT, Outcome, Running
+from forks import Forks
 
 from nanobanana_async.cli import main
 from nanobanana_async.emulator import Emulator, ThreadedEmulator
@@ -69,23 +68,26 @@ def write() -> Callable[[str, str | bytes], Path]:
     return write
 
 
-@pytest.fixture
-def spawn() -> Iterator[Callable[..., Running]]:
-    """`spawn("batch", ...)` in a process of its own, which a failing test does not leave behind."""
-    started: list[subprocess.Popen[str]] = []
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Where the processes of `spawn` come from."""
+    forks = Forks(ROOT)
+    yield forks
+    forks.close()
 
-    def spawn(*arguments: str | Path, **options: Any) -> Running:
-        command = [sys.executable, "-m", "nanobanana_async", *map(str, arguments)]
-        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(command, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, **streams | options)
-        started.append(process)
-        return Running(process)
+
+@pytest.fixture
+def spawn(forks: Forks) -> Iterator[Callable[..., Running]]:
+    """`spawn("batch", ...)` in a process of its own, which a failing test does not leave behind."""
+    started: list[Running] = []
+
+    def spawn(*arguments: str | Path, **streams: int) -> Running:
+        started.append(Running(forks, [*map(str, arguments)], streams))
+        return started[-1]
 
     yield spawn
-    for process in started:
-        with process:
-            if process.poll() is None:
-                process.kill()
+    for running in started:
+        running.close()
 
 
 @pytest.fixture

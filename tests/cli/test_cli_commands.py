@@ -99,9 +99,8 @@ def test_emulator_serves_until_interrupted(spawn: Callable[..., Running]) -> Non
     """What it prints can be pasted into a shell."""
     running = spawn("emulator", "--port", "0", "--limit", "2")
     running.until("Ctrl-C stops it")
-    assert running.process.stdout is not None
-    url = running.process.stdout.readline().strip().removeprefix("export NANO_BANANA_BASE_URL=")
-    assert running.process.stdout.readline() == "export NANO_BANANA_API_KEY=nb_emulator\n"
+    url = running.out.readline().strip().removeprefix("export NANO_BANANA_BASE_URL=")
+    assert running.out.readline() == "export NANO_BANANA_API_KEY=nb_emulator\n"
     with urllib.request.urlopen(f"{url}/models", timeout=5) as answer:
         assert json.load(answer)["data"]
     running.send(signal.SIGINT)

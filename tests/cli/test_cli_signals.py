@@ -94,8 +94,7 @@ def test_interrupt_at_the_question_spends_nothing(spawn: Spawn, emulator: Thread
     keyboard, terminal = os.openpty()
     running = spawn("batch", "p.txt", "-o", "out", stdin=terminal)
     running.until("about 14 s")
-    assert running.process.stderr is not None
-    assert running.process.stderr.read(10) == "Go ahead? "
+    assert running.err.read(10) == "Go ahead? "
     running.send(signal.SIGINT)
     left_cleanly(running.end())
     os.close(keyboard)
