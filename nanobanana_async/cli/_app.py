@@ -79,6 +79,9 @@ def command() -> TyperGroup:
 
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]
 BaseUrl = Annotated[str | None, typer.Option("--base-url", metavar="URL", help="Instead of NANO_BANANA_BASE_URL.")]
+NoBaseUrl = Annotated[  # every command takes it, so that scripts may pass it to all; these talk to no server
+    str | None, typer.Option("--base-url", metavar="URL", hidden=True)
+]
 FirstPoll = Annotated[
     float | None, typer.Option("--first-poll", metavar="S", min=0, help="Seconds before the first look at a job.")
 ]
@@ -170,7 +173,9 @@ def batch(
 
 @app.command(cls=_Command)
 def gallery(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A batch's folder.")], verbose: Verbose = False
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A batch's folder.")],
+    _base_url: NoBaseUrl = None,
+    verbose: Verbose = False,
 ) -> None:
     """Rebuild a batch's index.html, also while it runs."""
     from ._batch import gallery
@@ -184,6 +189,7 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The demo's folder.")] = Path(
         "nanobanana-demo"
     ),
+    _base_url: NoBaseUrl = None,
     verbose: Verbose = False,
 ) -> None:
     """Draw 24 prompts without key or network.
@@ -249,6 +255,7 @@ def emulator(
         Literal["always", "refusals", "never"], typer.Option(help="When X-RateLimit-* is told.")
     ] = "always",
     seed: Annotated[int, typer.Option(help="Of the durations.")] = 0,
+    _base_url: NoBaseUrl = None,
     verbose: Verbose = False,
 ) -> None:
     """Serve the whole API on this machine, at no cost."""
