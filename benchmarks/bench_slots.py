@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from simulation.drive import Result, efficiency, pure, simulate
@@ -28,10 +29,11 @@ from simulation.worlds import BIMODAL, BLOCK, DRIFTING, HEADLINE, SCENARIOS, Sce
 from nanobanana_async._learned import LearnedPlan
 from nanobanana_async._polling import PollPlan
 
-SHARES = (0.002, 0.005, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+SHARES = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 INTERVALS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0)
 CURVES = {"lognormal": usual, "bimodal": mixed}
 TURN = 30  # jobs after which a drift must have been followed
+SPANS = ((0, 10), (10, 20), (20, TURN), (TURN, BLOCK))
 
 
 def main() -> int:
@@ -89,12 +91,10 @@ def beside_oracle(rows: Sequence[Result]) -> list[Result]:
 def run_turns(jobs: int, seed: int) -> dict[str, float]:
     """Efficiency of the jobs that follow a drift, all of its kind together."""
     counts = simulate(DRIFTING, World(drifting, limits((0, 1))), learned(), jobs, seed)[1]
-    spans = ((0, 10), (10, 20), (20, 30), (TURN, BLOCK))
-    names = {1: "twice as long", 0: "half as long"}
+    turns = [(name, parity, span) for name, parity in (("twice as long", 1), ("half as long", 0)) for span in SPANS]
     return {
-        f"{names[parity]}, jobs {a} to {b}": efficiency(counts, BLOCK, a, b, parity)
-        for parity in (1, 0)
-        for a, b in spans
+        f"{name}, jobs {first} to {last}": efficiency(counts, BLOCK, first, last, parity)
+        for name, parity, (first, last) in turns
     }
 
 
@@ -102,7 +102,10 @@ def run_curves(pool: ProcessPoolExecutor, name: str, options: argparse.Namespace
     jobs = min(options.jobs, 5000)
     fixed = [pool.submit(run_point, name, None, interval, jobs, options.seed) for interval in INTERVALS]
     ours = [pool.submit(run_point, name, share, None, jobs, options.seed) for share in SHARES]
-    return {"fixed intervals": [f.result() for f in fixed], "learned, q from 0.002 to 0.98": [f.result() for f in ours]}
+    return {
+        "fixed intervals": [f.result() for f in fixed],
+        f"learned, q from {SHARES[0]} to {SHARES[-1]}": [f.result() for f in ours],
+    }
 
 
 def run_point(name: str, q: float | None, interval: float | None, jobs: int, seed: int) -> tuple[float, float]:
@@ -125,19 +128,20 @@ def check(rows: Sequence[Result], curves: dict[str, dict[str, Curve]], turns: di
         if f"jobs {TURN} to" in name and share < 0.9:
             yield f"{name}: {share:.1%}; wanted 90 %"
     for name, (fixed, ours) in ((name, tuple(pair.values())) for name, pair in curves.items()):
+        fewest = min(polls for polls, _ in ours)  # no plan that learns can make do with fewer
         for polls, delay in fixed:
-            if (found := at(ours, polls)) >= delay:
+            if polls >= fewest and (found := at(ours, polls)) >= delay:
                 yield f"{name}: {found:.2f} s at {polls:.2f} looks, where a fixed interval has {delay:.2f} s"
 
 
 def at(curve: Curve, polls: float) -> float:
-    """The delay of a policy that makes at most so many looks: between its neighbours, else the last within."""
+    """The delay at so many looks: between its neighbours, or that of the most looks on the curve."""
     points = sorted(curve)
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x0 <= polls <= x1:
             part = math.log(polls / x0) / math.log(x1 / x0)
             return math.exp(math.log(y0) + part * math.log(y1 / y0))
-    return points[-1][1] if polls > points[-1][0] else math.inf
+    return points[-1][1]
 
 
 # ---- what is told

@@ -23,8 +23,8 @@ from ._retry import Uniform
 Key: TypeAlias = tuple[str | int, ...]
 
 DEFAULT_Q = 0.2
-MOST_RAISED_Q = 0.5  # beyond it a slot waits longer for its look than the polls saved are worth
-DEFAULT_MAX_POLLS = 100.0  # a second, for all jobs: 500 slots of 12 s generations then poll with q = 0.4
+MOST_Q = 0.5  # beyond it nearly all end before their first look, and so nobody learns when
+DEFAULT_MAX_POLLS = 200.0  # a second, for all jobs: what q = 0.2 makes of 500 slots with 12 s generations
 MAX_KEYS = 64
 
 ADVICE = PollPlan()
@@ -39,9 +39,9 @@ LEAST_KNOWN = 4  # observations before they are believed
 class LearnedPlan:
     """Conditional quantiles of learned durations, for at most `max_keys` keys: the longest unused one is forgotten.
 
-    `q` is the share of running jobs that each look may expect to have ended: 1/q looks a job. `max_polls_per_second`
-    is a ceiling for all jobs together (None for none): near it `q` is raised, up to 0.5, and what still exceeds it
-    is put off. Every gap is jittered by ±`jitter`.
+    `q`, at most 0.5, is the share of those running that each look expects to have ended: 1/q looks a job.
+    `max_polls_per_second` is a ceiling for all jobs together (None for none): near it `q` is raised, up to 0.5, and
+    what still exceeds it is put off. Every gap is jittered by ±`jitter`.
 
     Raises: ConfigurationError.
     """
@@ -55,11 +55,11 @@ class LearnedPlan:
         max_keys: int = MAX_KEYS,
         uniform: Uniform = random.uniform,
     ) -> None:
-        usable = 0 < q < 1 and 0 <= jitter < 1 and max_keys >= 1
+        usable = 0 < q <= MOST_Q and 0 <= jitter < 1 and max_keys >= 1
         if not usable or (max_polls_per_second is not None and not max_polls_per_second > 0):
             raise ConfigurationError(
                 f"LearnedPlan(q={q}, jitter={jitter}, max_keys={max_keys}, "
-                f"max_polls_per_second={max_polls_per_second}) can't be followed; q and jitter are shares below 1"
+                f"max_polls_per_second={max_polls_per_second}) can't be followed; q goes up to {MOST_Q}, jitter up to 1"
             )
         self._least_q = q
         self._max_polls = max_polls_per_second
@@ -88,7 +88,7 @@ class LearnedPlan:
         if self._max_polls is None:
             return self._least_q
         load = sum(kind.running / kind.mean for kind in self._kinds.values())
-        return max(self._least_q, min(MOST_RAISED_Q, load / self._max_polls))
+        return max(self._least_q, min(MOST_Q, load / self._max_polls))
 
     def dump(self) -> str:
         """What was learned, as JSON."""

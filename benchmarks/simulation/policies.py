@@ -34,8 +34,8 @@ class FullJitter:
     uniform: Callable[[float, float], float]
     cap: float = 8.0
 
-    def begin(self, key: object, now: float) -> Backing:
-        return Backing(self._delays())
+    def begin(self, key: object, now: float) -> UnlearningLooks:
+        return UnlearningLooks(self._delays())
 
     def likely_length(self, key: object) -> float:
         return 14.0
@@ -47,7 +47,7 @@ class FullJitter:
             bound = min(self.cap, bound * 2)
 
 
-class Backing:
+class UnlearningLooks:
     """Looks of a plan that learns nothing."""
 
     def __init__(self, delays: Iterator[float]) -> None:
@@ -86,9 +86,8 @@ class OracleLimiter:
         loop = asyncio.get_running_loop()
         while self._held >= self._room(loop.time() + HALF_TRIP):
             self._freed.clear()
-            later = min(
-                (at - HALF_TRIP - loop.time() for at in self._changes if at - HALF_TRIP > loop.time()), default=60
-            )
+            arrival = loop.time() + HALF_TRIP
+            later = min((at - arrival for at in self._changes if at > arrival), default=60.0)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._freed.wait(), later + MOMENT)
         self._held += 1

@@ -9,9 +9,8 @@ from .drive import Result
 
 Curve = Sequence[tuple[float, float]]  # looks a job, delay in seconds
 
-COLUMNS = (
-    f"{'':24}{'slots busy':>11}{'of oracle':>11}{'polls/job':>11}{'delay p50':>11}{'p99':>8}{'refused':>9}{'jobs/h':>9}"
-)
+HEADINGS = (("", 24), ("slots busy", 11), ("of oracle", 11), ("polls/job", 11), ("delay p50", 11), ("p99", 9))
+COLUMNS = "".join(f"{name:>{width}}" for name, width in (*HEADINGS, ("refused", 9), ("jobs/h", 9)))
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 480, 70, 40, 60
 COLOURS = ("#1f6feb", "#d1242f", "#9a6700")
@@ -25,7 +24,7 @@ def table(results: Sequence[Result]) -> str:
             lines += ["", world]
         lines.append(
             f"  {row.policy:22}{row.busy:>10.1%} {row.of_oracle:>10.1%} {row.polls:>10.2f} {row.delay_p50:>8.2f} s "
-            f"{row.delay_p99:>6.2f} s{row.refusals:>8}{row.jobs_an_hour:>10.0f}"
+            f"{row.delay_p99:>6.2f} s {row.refusals:>8} {row.jobs_an_hour:>8.0f}"
         )
     return "\n".join(lines)
 
@@ -36,9 +35,7 @@ def plot(title: str, curves: dict[str, Curve]) -> str:
     across = _Scale([x for x, _ in points], LEFT, WIDTH - 20)
     down = _Scale([y for _, y in points], HEIGHT - BOTTOM, TOP)
     body = [f'<text x="{WIDTH / 2}" y="22" text-anchor="middle" font-size="15">{title}</text>']
-    body += [_grid(across, down, x, None) for x in across.ticks()] + [
-        _grid(across, down, None, y) for y in down.ticks()
-    ]
+    body += [_column(across(x), x) for x in across.ticks()] + [_row(down(y), y) for y in down.ticks()]
     body.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 16}" text-anchor="middle">looks a job</text>')
     body.append(
         f'<text transform="translate(18 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">mean delay, seconds</text>'
@@ -47,8 +44,8 @@ def plot(title: str, curves: dict[str, Curve]) -> str:
         body += _line(curve, across, down, COLOURS[place % len(COLOURS)])
         body.append(f'<text x="{WIDTH - 250}" y="{TOP + 18 + 18 * place}" fill="{COLOURS[place]}">{name}</text>')
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>{"".join(body)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="12">'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/><g font-family="sans-serif">{"".join(body)}</g></svg>\n'
     )
 
 
@@ -67,14 +64,13 @@ class _Scale:
         return [tick for tick in every if self._low <= math.log(tick) <= self._high]
 
 
-def _grid(across: _Scale, down: _Scale, x: float | None, y: float | None) -> str:
-    if x is not None:
-        at = across(x)
-        label = f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{x:g}</text>'
-        return f'<path d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#ddd"/>{label}'
-    assert y is not None
-    at = down(y)
-    label = f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{y:g}</text>'
+def _column(at: float, value: float) -> str:
+    label = f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:g}</text>'
+    return f'<path d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#ddd"/>{label}'
+
+
+def _row(at: float, value: float) -> str:
+    label = f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>'
     return f'<path d="M{LEFT} {at:.1f}H{WIDTH - 20}" stroke="#ddd"/>{label}'
 
 
