@@ -113,6 +113,7 @@ class Estimate:
         self._tail_start = self.quantile(1 - tail_share)
         self._tail_left = 1 - self.share(self._tail_start)
         self._tail_mean = _mean_beyond(self._tail_start, intervals)
+        self._first = (math.nan, math.nan)  # the last q asked for, and its quantile: it hardly ever changes
 
     def share(self, time: float) -> float:
         """Of all, the share that has ended by `time`."""
@@ -131,8 +132,13 @@ class Estimate:
         overdue = max(0.0, elapsed - self._tail_start)
         least = min(MAX_GAP, max(MIN_GAP, SHORTEST * q * self.median, OVERDUE * q * overdue))
         most = max(least, min(MAX_GAP, LONGEST * q * max(self.median, elapsed / 2)))
-        latest = max(elapsed + most, self.quantile(q))  # no ceiling before the first ones can have ended
+        latest = max(elapsed + most, self._first_look(q))  # no ceiling before the first ones can have ended
         return max(elapsed + least, min(self._unclamped(elapsed, q), latest))
+
+    def _first_look(self, q: float) -> float:
+        if q != self._first[0]:
+            self._first = (q, self.quantile(q))
+        return self._first[1]
 
     def _unclamped(self, elapsed: float, q: float) -> float:
         if elapsed >= self._tail_start:
