@@ -74,7 +74,9 @@ async def test_an_async_iterable(online):
     async with online(limit=4) as (_, client):
         source = prompts()
         async with client.map(source, max_pending=4) as outcomes:
-            assert {(await anext(outcomes)).item for _ in range(4)} == {f"cat {number}" for number in range(4)}
+            items = {(await anext(outcomes)).item for _ in range(4)}
+        assert len(items) == 4
+        assert items <= {f"cat {number}" for number in range(8)}  # a later one may overtake the fourth
         await source.aclose()
         assert closed.is_set()
 
