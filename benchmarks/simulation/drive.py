@@ -54,7 +54,8 @@ class Stack:
         limiter: Any = AccountLimiter(clock=loop.time, uniform=source.uniform)
         if policy is ORACLE:
             watch = OracleWatch(self.api)
-            limiter = OracleLimiter(lambda now: room(server.world, now, others), changes(server.world))
+            width = server.world.limit(0.0) if server.world.scope == "request" else None
+            limiter = OracleLimiter(lambda now: room(server.world, now, others), changes(server.world), width)
         pipeline = Pipeline(
             cast("Any", self.api),
             watch,

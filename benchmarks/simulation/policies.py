@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from nanobanana_async._admission import AdmissionStatistics
+from nanobanana_async._gate import Gate
 from nanobanana_async._learned import LearnedPlan
 from nanobanana_async._models import GenerationRecord
 from nanobanana_async._polling import PollPlan
@@ -67,16 +68,22 @@ class OracleWatch:
     def __init__(self, api: SimulatedApi) -> None:
         self._api = api
 
-    async def until_end(self, generation_id: str, **_: Any) -> GenerationRecord:
+    async def until_end(self, generation_id: str, *, slot: OracleSlot, **_: Any) -> GenerationRecord:
         now = asyncio.get_running_loop().time()
         await asyncio.sleep(max(0.0, self._api.ends[generation_id] + MOMENT - HALF_TRIP - now))
-        return (await self._api.get(generation_id)).value
+        async with slot.request():
+            return (await self._api.get(generation_id)).value
 
 
 class OracleLimiter:
-    """Knows at every moment how many generations would be taken: `room` tells when that changes."""
+    """Knows at every moment how many generations would be taken: `room` tells, `changes` are when it may change.
 
-    def __init__(self, room: Callable[[float], int], changes: list[float]) -> None:
+    `width` is how many requests may be open, where those are counted.
+    """
+
+    def __init__(self, room: Callable[[float], int], changes: Sequence[float], width: int | None) -> None:
+        self.gate = Gate()
+        self.gate.width = width
         self._room = room
         self._changes = changes
         self._held = 0
@@ -110,6 +117,10 @@ class OracleSlot:
 
     def __init__(self, limiter: OracleLimiter) -> None:
         self._limiter: OracleLimiter | None = limiter
+        self._gate = limiter.gate
+
+    def request(self, *, submission: bool = False) -> AbstractAsyncContextManager[None]:
+        return self._gate.request(submission=submission)
 
     def accepted(self, rate_limit: object) -> None: ...
     def observed(self, rate_limit: object) -> None: ...
