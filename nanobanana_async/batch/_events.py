@@ -59,6 +59,7 @@ class BatchSummary:
     counts: Counts
     credits_used: int
     seconds: float
+    doubtful_credits: int = 0
     interrupted: bool = False
     stopped_by: Exception | None = None
 

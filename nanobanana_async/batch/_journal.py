@@ -114,6 +114,17 @@ class Journal:
         """
         await self._run(steps.intend, index, cost)
 
+    async def intend_again(self, index: int, cost: int | None) -> None:
+        """The same for an uncertain row, which may be paid already: only where the user asked for that.
+
+        The row is never merely ready meanwhile, or a later run would send it unasked. Raises: RuntimeError.
+        """
+        await self._run(steps.intend_again, index, cost)
+
+    async def put_back(self, index: int, error: str) -> None:
+        """Such a row was refused or never sent: it is as uncertain as before, and why."""
+        await self._run(steps.put_back, index, error)
+
     async def withdrawn(self, index: int) -> None:
         """Refused or never sent: ready again, nothing reserved, no attempt spent. A ready row stays as it is.
 

@@ -72,6 +72,19 @@ def intend(connection: sqlite3.Connection, index: int, cost: int | None) -> None
     _step(connection, _INTEND, index, cost=cost)
 
 
+def intend_again(connection: sqlite3.Connection, index: int, cost: int | None) -> None:
+    """An uncertain one is about to be sent again, because the user asked for it."""
+    requeue(connection, [JobState.UNCERTAIN], None, [index])
+    intend(connection, index, cost)
+
+
+def put_back(connection: sqlite3.Connection, index: int, error: str) -> None:
+    """An uncertain one was not sent again after all: it is as uncertain as before."""
+    if _state(connection, index) is not JobState.UNCERTAIN:
+        withdrawn(connection, index)
+        ended(connection, index, JobState.UNCERTAIN, error, None, None, None)
+
+
 def withdrawn(connection: sqlite3.Connection, index: int) -> None:
     """Refused, or never sent: as if it had not been tried. An intent that failed leaves nothing to withdraw.
 

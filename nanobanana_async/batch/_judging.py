@@ -17,23 +17,22 @@ from ._journal_rows import JobState, JournalRow
 from ._network import Network
 from ._patience import Patience
 from ._settling import Verdict
-from ._submitting import Desk
+from ._submitting import UNCERTAIN, Desk, take_back
 from ._turnstile import Turn
 
-DOUBTFUL = "doubtful_credits"  # a setting: costs of uncertain attempts that were sent again; they may have been paid
-MAX_MISSES = 10  # times that the service may drop one row's submission before it is taken to be the row's fault
+MAX_MISSES = 5  # times that the service may drop one row's submission before it is taken to be the row's fault
 MAX_QUESTIONS = 20  # for the balance, each of them retried as the client does
 _LOST = "charged, but the answer with its id was lost; --retry-failed pays for it again"
-_UNCERTAIN = "may be charged: the balance does not tell; --uncertain retry sends it again"
 _PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The state a row is in now, and what there is to say about it."""
+    """The state a row is in now, what there is to say about it, and whether it is sent again."""
 
     state: JobState
     message: str
+    again: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -141,15 +140,15 @@ class Judge:
     async def _not_taken(self, doubt: Doubt) -> Judgement:
         index = doubt.row.index
         self._desk.budget.release(index)
-        await self._desk.journal.withdrawn(index)
+        state = await take_back(self._desk, doubt.row)
         misses = self._misses.setdefault(index, _Misses(self._desk.account.taken))
         misses.number += 1
         if misses.number < MAX_MISSES:
-            return Judgement(JobState.READY, "not taken, so it is sent again")
+            return Judgement(state, "not taken, so it is sent again", again=True)
         reason = f"the service dropped it {misses.number} times without taking it: {doubt.reason}"
         if misses.taken_before == self._desk.account.taken:  # nor any other, so it is not the row's fault
             self._desk.brake.pull(BatchError(f"the service takes nothing ({doubt.reason}); run it again later"))
-            return Judgement(JobState.READY, reason)
+            return Judgement(state, reason, again=True)
         await self._desk.journal.ended(index, JobState.FAILED, reason)
         return Judgement(JobState.FAILED, reason)
 
@@ -161,21 +160,8 @@ class Judge:
 
     async def _unknown(self, doubt: Doubt) -> Judgement:
         index = doubt.row.index
-        await self._desk.journal.ended(index, JobState.UNCERTAIN, _UNCERTAIN)
+        await self._desk.journal.ended(index, JobState.UNCERTAIN, UNCERTAIN)
         self._desk.budget.settle(index, doubt.cost)
         if not self._retries or doubt.row.attempts + 1 >= self._max_attempts:
-            return Judgement(JobState.UNCERTAIN, _UNCERTAIN)
-        await write_off(self._desk, doubt.cost or 0)
-        await self._desk.journal.requeue(JobState.UNCERTAIN, indexes=[index])
-        return Judgement(JobState.READY, "may be charged; sent again as --uncertain retry says")
-
-
-async def write_off(desk: Desk, credits: int) -> None:  # noqa: A002
-    """Count credits of uncertain attempts as spent for good: to send a row again must not make them free again."""
-    if credits:
-        await desk.journal.set_setting(DOUBTFUL, str(await written_off(desk) + credits))
-
-
-async def written_off(desk: Desk) -> int:
-    """What `write_off` has added up to."""
-    return int(await desk.journal.get_setting(DOUBTFUL) or 0)
+            return Judgement(JobState.UNCERTAIN, UNCERTAIN)
+        return Judgement(JobState.UNCERTAIN, "may be charged; sent again as --uncertain retry says", again=True)

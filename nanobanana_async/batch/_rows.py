@@ -144,10 +144,10 @@ class Rows:
         """The answer was lost: what became of it is asked while nobody else submits."""
         row, turn = ledger.row, ledger.turn
         assert turn is not None  # nothing is submitted without one
-        self._teller.doubts(row.index, "an answer was lost; the balance is asked what became of it")
+        self._teller.doubts(row.index, f"an answer was lost ({error.__cause__ or error}); the balance is asked")
         judgement = await self._judged(Doubt(row, ledger.cost, str(error)), turn)
-        if judgement.state is JobState.READY:
-            self._teller.moved(row.index, JobState.READY)
+        if judgement.again:
+            self._teller.moved(row.index, judgement.state)
             return True
         self._teller.ended(row.index, judgement.state, judgement.message)
         return False

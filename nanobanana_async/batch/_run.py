@@ -18,13 +18,13 @@ from ._budget import Budget, Prices
 from ._feeding import Feed
 from ._journal import Journal
 from ._journal_rows import Counts, JobState
-from ._judging import DOUBTFUL, Judge, write_off
+from ._judging import Judge
 from ._network import Network
 from ._outputs import Outputs
 from ._patience import Patience
 from ._rows import Rows, Work
 from ._settling import Account
-from ._submitting import SHARED_AT, Desk
+from ._submitting import SHARED_AT, Desk, written_off
 from ._telling import Teller
 from ._turnstile import Turnstile
 
@@ -126,9 +126,6 @@ class Run:
 
     async def _requeue(self, desk: Desk) -> None:
         options = self._options
-        if options.uncertain == "retry":
-            await write_off(desk, (await self._journal.counts()).by_state[JobState.UNCERTAIN].reserved)
-            await self._journal.requeue(JobState.UNCERTAIN)
         if options.retry_failed:
             await self._journal.requeue(JobState.FAILED, JobState.LOST, max_attempts=options.max_attempts)
 
@@ -149,7 +146,7 @@ class Run:
             beside.start_soon(self._network.watch)
             async with anyio.create_task_group() as group:
                 await self._feed(group, rows, rows.pick_up, JobState.RUNNING, JobState.COMPLETED)
-                await self._feed(group, rows, rows.submit, JobState.READY)
+                await self._feed(group, rows, rows.submit, JobState.READY, *self._doubtful())
             beside.cancel_scope.cancel()
 
     async def _feed(self, group: TaskGroup, rows: Rows, work: Work, *states: JobState) -> None:
@@ -160,6 +157,9 @@ class Run:
                 group.start_soon(rows.tend, row, work, feed)
         except JournalError as error:  # not to be raised here, where it would cancel the rows that run
             self._brake.pull(error)
+
+    def _doubtful(self) -> tuple[JobState, ...]:
+        return (JobState.UNCERTAIN,) if self._options.uncertain == "retry" else ()
 
     def _width(self) -> int:
         return 0 if self._network.away else max(LEAST_WIDTH, 2 * (self._client.statistics().limit or 0))
@@ -175,4 +175,4 @@ class Run:
 
 async def committed(journal: Journal, counts: Counts) -> int:
     """What a budget has to count as spent: taken, reserved, and what uncertain attempts may have taken."""
-    return counts.credits + counts.reserved + int(await journal.get_setting(DOUBTFUL) or 0)
+    return counts.credits + counts.reserved + await written_off(journal)

@@ -35,6 +35,7 @@ from ._outputs import Outputs
 from ._patience import Patience
 from ._preflight import Preflight
 from ._run import LIMIT, Run, RunOptions, committed
+from ._submitting import written_off
 from ._telling import Teller
 
 LEAVE_SECONDS = 3.0  # for the manifest of a run that was cancelled; a large one is left to the next run
@@ -172,6 +173,7 @@ class BatchRunner:
             counts,
             credits_used=counts.credits - (counts.credits if run.spent_before is None else run.spent_before),
             seconds=time.monotonic() - started_at,
+            doubtful_credits=await written_off(self._journal),
             interrupted=brake.pulled and brake.reason is None,
             stopped_by=brake.reason,
         )

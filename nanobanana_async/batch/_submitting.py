@@ -31,6 +31,8 @@ from ._turnstile import Turn, Turnstile
 _LOGGER = logging.getLogger(__name__)
 
 SHARED_AT = "shared_at"  # a setting: when somebody else last moved the balance
+DOUBTFUL = "doubtful_credits"  # a setting: costs of uncertain attempts that were sent again; they may have been paid
+UNCERTAIN = "may be charged: the balance does not tell; --uncertain retry sends it again"
 RECORD_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts to record a paid id on a full disk
 _STOPPED = "the batch submits nothing more"
 
@@ -89,7 +91,7 @@ class RowLedger:
         self.cost = self._desk.prices.of(self.row.request)
         self._desk.budget.reserve(self.row.index, self.cost)
         with anyio.CancelScope(shield=True):
-            await self._desk.journal.intend(self.row.index, self.cost)
+            await self._write_intent()
         self._desk.moved(self.row.index, JobState.INTENT)
         self._check_wanted(job)
 
@@ -97,8 +99,7 @@ class RowLedger:
         """The server refused it, or it never left, or `intend` did not come to its end."""
         try:
             if not self._closed:
-                await self._desk.journal.withdrawn(self.row.index)
-                self._desk.moved(self.row.index, JobState.READY)
+                self._desk.moved(self.row.index, await take_back(self._desk, self.row))
         finally:
             self._desk.budget.release(self.row.index)
             self.leave()
@@ -145,6 +146,13 @@ class RowLedger:
 
     # ---- inside
 
+    async def _write_intent(self) -> None:
+        if self.row.state is JobState.UNCERTAIN:
+            await write_off(self._desk, self.row.cost or 0)
+            await self._desk.journal.intend_again(self.row.index, self.cost)
+        else:
+            await self._desk.journal.intend(self.row.index, self.cost)
+
     def _check_wanted(self, job: Job) -> None:
         if job.cancelled or self._desk.brake.pulled:
             raise JobCancelledError(f"row {self.row.index} was not sent: {_STOPPED}")
@@ -178,6 +186,26 @@ class RowLedger:
             _LOGGER.info("somebody else moves this account's balance: it can't tell what became of lost answers")
             with suppress(JournalError):
                 await desk.journal.set_setting(SHARED_AT, str(desk.account.shared_at))
+
+
+async def take_back(desk: Desk, row: JournalRow) -> JobState:
+    """A submission took nothing: the row is what it was before, ready or uncertain."""
+    if row.state is JobState.UNCERTAIN:
+        await desk.journal.put_back(row.index, UNCERTAIN)
+        return JobState.UNCERTAIN
+    await desk.journal.withdrawn(row.index)
+    return JobState.READY
+
+
+async def write_off(desk: Desk, credits: int) -> None:  # noqa: A002
+    """Count credits of uncertain attempts as spent for good: to send a row again must not make them free again."""
+    if credits:
+        await desk.journal.set_setting(DOUBTFUL, str(await written_off(desk.journal) + credits))
+
+
+async def written_off(journal: Journal) -> int:
+    """What `write_off` has added up to."""
+    return int(await journal.get_setting(DOUBTFUL) or 0)
 
 
 def _unrecorded(index: int, submission: Submission, error: Exception) -> JournalError:

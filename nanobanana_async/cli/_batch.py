@@ -175,6 +175,9 @@ def _tell_end(summary: BatchSummary, folder: Path) -> None:
             out(f"{number:,} {told}")
     in_all = "" if summary.credits_used == summary.counts.credits else f", {summary.counts.credits:,} in all"
     out(f"{counted(summary.credits_used, 'credit')} in {told_seconds(summary.seconds)}{in_all}")
+    if summary.doubtful_credits:
+        told = counted(summary.doubtful_credits, "credit")
+        out(f"{told} more may have been taken by uncertain attempts that were sent again")
     out(f"{folder / 'manifest.jsonl'}\n{folder / 'index.html'}")
     if summary.stopped_by is not None:
         say_error(str(summary.stopped_by))

@@ -62,7 +62,13 @@ async def go_ahead(preflight: Preflight, options: BatchOptions) -> int | None:
 
 async def _tried_on_a_copy(client: Client, options: BatchOptions, rows: Iterable[Row]) -> Preflight:
     with _copy(options.output) as folder:
-        runner = BatchRunner(client, folder, max_credits=options.max_credits, retry_failed=options.retry_failed)
+        runner = BatchRunner(
+            client,
+            folder,
+            max_credits=options.max_credits,
+            retry_failed=options.retry_failed,
+            uncertain=options.uncertain,
+        )
         async with runner:
             await runner.add(rows, dedupe=options.dedupe, source=options.source_name)
             return await runner.preflight()

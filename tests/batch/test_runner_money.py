@@ -156,7 +156,12 @@ async def test_a_retried_doubt_stays_in_the_budget(online, tmp_path):
         summary = await run(client, tmp_path, uncertain="retry", max_credits=2)
         assert isinstance(summary.stopped_by, BudgetExceededError)
         assert emulator.ledger.charges == 2
-        assert (await run(client, tmp_path, max_credits=3)).all_stored
+        assert statuses(tmp_path) == {"stored": 1, "uncertain": 1}
+        assert not (await run(client, tmp_path, max_credits=3)).all_stored  # nobody asked for it to be sent again
+        assert emulator.ledger.charges == 2
+        summary = await run(client, tmp_path, uncertain="retry", max_credits=3)
+        assert summary.all_stored
+        assert summary.doubtful_credits == 1
 
 
 @pytest.fixture
