@@ -18,11 +18,12 @@ from ._downloads import Downloads
 from ._engine import ClientStatistics, Engine
 from ._exceptions import ConfigurationError, NanoBananaError
 from ._job import Job
+from ._learned import plan_of
 from ._limiter import AccountLimiter, Limiter
 from ._map import Outcomes, Prompts
 from ._models import GenerateRequest, Generation, Mode, Model
 from ._pipeline import Pipeline
-from ._polling import PollPlan
+from ._polling import Plan
 from ._references import check_references
 from ._retry import RetryPolicy
 from ._stream import EventStream
@@ -31,6 +32,8 @@ from ._watch import Watch
 from ._wire import raise_for_failure
 
 T = TypeVar("T")
+
+DOWNLOAD_RETRY = RetryPolicy(max_attempts=10)  # trying again costs nothing, and the images are paid
 
 
 class RequestFields(TypedDict, total=False):
@@ -49,9 +52,10 @@ class Client:
     async context manager, or call `aclose()`. The key comes from `api_key`, NANO_BANANA_API_KEY or NB_API_KEY; the base
     URL from `base_url` or NANO_BANANA_BASE_URL.
 
-    `max_concurrency` is a ceiling of your own below the account's limit. `poll` is a PollPlan, or one interval in
-    seconds. `timeout` is a Timeouts, or seconds for every single request. A `session` you pass stays yours to close.
-    `max_queued` jobs may wait; beyond that `submit` waits for room.
+    `max_concurrency` is a ceiling of your own below the account's limit. `poll` is when to look at what
+    runs: by default a LearnedPlan, which learns how long generations take; a PollPlan, or one interval in seconds, is
+    followed as it is. `timeout` is a Timeouts, or seconds for every single request. A `session` you pass stays yours to
+    close. `max_queued` jobs may wait; beyond that `submit` waits for room.
 
     Raises: ConfigurationError when there is no key or the base URL is unusable.
     """
@@ -63,7 +67,7 @@ class Client:
         base_url: str | None = None,
         limiter: Limiter | None = None,
         max_concurrency: int | None = None,
-        poll: PollPlan | float | None = None,
+        poll: Plan | float | None = None,
         retry: RetryPolicy | None = None,
         timeout: Timeouts | float | None = None,
         session: aiohttp.ClientSession | None = None,
@@ -85,11 +89,11 @@ class Client:
         self._limiter = limiter
         self._max_concurrency = max_concurrency
         self._max_queued = max_queued
-        self._plan = PollPlan.of(poll)
+        self._plan = plan_of(poll)
         self._retry = retry or RetryPolicy()
         self._api = Api(self._transport)
         self._watch = Watch(self._api, self._plan, backoff=self._retry.backoff)
-        self._downloads = Downloads(self._transport, retry=self._retry)
+        self._downloads = Downloads(self._transport, retry=retry or DOWNLOAD_RETRY)
         self._pipeline = Pipeline(
             self._api,
             self._watch,

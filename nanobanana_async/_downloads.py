@@ -131,13 +131,15 @@ class Downloads:
             self._unfinished -= 1
 
     async def _store(self, image: Image) -> Path:
-        delays = self._retry.delays()
+        delays, furthest = self._retry.delays(), 0
         part = Part(image, self._max_bytes)
         try:
             while True:
                 try:
                     return await self._attempt(image, part)
                 except DownloadError as error:
+                    if part.received > furthest:  # what goes on gets there, however often it breaks off
+                        delays, furthest = self._retry.delays(), part.received
                     delay = self._retry.next_delay(error, delays)
                     if delay is None:
                         raise

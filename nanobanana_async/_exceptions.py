@@ -188,7 +188,7 @@ class ServerBusyError(APIStatusError):
 
 
 class ServerError(APIStatusError):
-    """Any other 5xx: whether the request took effect is not known."""
+    """Any other 5xx, and 408: whether the request took effect is not known."""
 
     retryable = True
 

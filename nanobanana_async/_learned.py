@@ -12,15 +12,13 @@ import math
 import random
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 from ._durations import MAX_GAP, MAX_OBSERVATIONS, MIN_GAP, Durations
 from ._exceptions import ConfigurationError
 from ._pace import Pace
-from ._polling import PollPlan
+from ._polling import Key, Plan, PollPlan
 from ._retry import Uniform
-
-Key: TypeAlias = tuple[str | int, ...]
 
 DEFAULT_Q = 0.2
 MOST_Q = 0.5  # beyond it nearly all end before their first look, and so nobody learns when
@@ -34,6 +32,13 @@ NEARLY_ALL = 0.95
 GUESSED_LENGTH = ADVICE.initial_delay + 3 * ADVICE.interval  # of an unknown key that nobody can look at
 GUESSED_MEAN = 10.0  # seconds, of an unknown key: only for the load it puts on the ceiling
 LEAST_KNOWN = 4  # observations before they are believed
+
+
+def plan_of(poll: Plan | float | None) -> Plan:
+    """A plan as it is, one interval in seconds for all looks, or None for a plan that learns."""
+    if poll is None:
+        return LearnedPlan()
+    return PollPlan.of(poll) if isinstance(poll, int | float) else poll
 
 
 class LearnedPlan:

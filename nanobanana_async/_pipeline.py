@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
-from itertools import islice
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +28,7 @@ from ._exceptions import (
     ConnectError,
     ContentRejectedError,
     GenerationFailedError,
+    NanoBananaError,
     RateLimitError,
     ServerBusyError,
     StreamInterruptedError,
@@ -37,8 +37,8 @@ from ._exceptions import (
 )
 from ._job import Job, JobStatus
 from ._limiter import Slot
-from ._models import Generation, Submission
-from ._polling import PollPlan
+from ._models import DEFAULT_MODEL, Generation, Submission
+from ._polling import Key, Plan
 from ._references import encode_references
 from ._retry import RetryPolicy
 from ._watch import Watch
@@ -64,7 +64,7 @@ class Pipeline:
         watch: Watch,
         downloads: Downloads,
         *,
-        plan: PollPlan,
+        plan: Plan,
         retry: RetryPolicy,
         generation_timeout: float,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
@@ -75,8 +75,7 @@ class Pipeline:
         self._retry = retry
         self._generation_timeout = generation_timeout
         self._sleep = sleep
-        # How long a generation that nobody can see any more is taken to run: past the third look of the plan.
-        self._guessed_length = sum(islice(plan.delays(lambda low, high: 1.0), 4))
+        self._plan = plan
 
     async def run(self, job: Job, slot: Slot) -> None:
         """Take `job` to its end.
@@ -102,7 +101,7 @@ class Pipeline:
             raise
         except BaseException:
             if slot.running:
-                slot.forsake(self._guessed_length)
+                slot.forsake(self._plan.likely_length(_key(job)))
             else:
                 slot.release()
             raise
@@ -174,7 +173,7 @@ class Pipeline:
             await self._withdraw(job)
             raise
         except BaseException:
-            slot.forsake(self._guessed_length)
+            slot.forsake(self._plan.likely_length(_key(job)))
             raise
 
     async def _post(self, job: Job, slot: Slot, body: bytes) -> Reply[Submission]:
@@ -208,7 +207,8 @@ class Pipeline:
     async def _poll(self, job: Job, slot: Slot) -> Generation:
         assert job.generation_id is not None  # an answer without images and without an id is never accepted
         timeout = job.timeout if job.timeout is not None else self._generation_timeout
-        record = await self._watch.until_end(job.generation_id, timeout=timeout, slot=slot)
+        key = None if job.mode == "stream" else _key(job)  # a stream that broke off was accepted long before
+        record = await self._watch.until_end(job.generation_id, timeout=timeout, key=key, slot=slot)
         return record.to_generation(
             job.generation_id,
             prompt=job.request.prompt,
@@ -244,6 +244,9 @@ class Pipeline:
         reader = StreamReader(job.request)
         try:
             return await self._read(job, source, reader)
+        except (GenerationFailedError, ContentRejectedError) as error:
+            error.credits_used = await self._price(job)
+            raise
         except TransportError as error:
             if job.generation_id is None:
                 raise StreamInterruptedError(
@@ -266,6 +269,13 @@ class Pipeline:
                 if event is not None:
                     job.emit(event)
         raise TransportError("it ended before its last event")
+
+    async def _price(self, job: Job) -> int | None:
+        """What an ended generation took: a stream need not tell, its record does."""
+        if job.credits_used is None and job.generation_id is not None:
+            with suppress(NanoBananaError):
+                job.credits_used = (await self._api.get(job.generation_id)).value.credits_used
+        return job.credits_used
 
     async def _learn(self, job: Job, reader: StreamReader) -> None:
         """Record the id as soon as the stream tells it."""
@@ -304,3 +314,8 @@ def _pick_up(error: SubmissionUncertainError) -> Reply[Submission]:
         raise error
     _LOGGER.warning("the answer to a submission names generation %s: %s", error.generation_id, error.__cause__)
     return Reply(Submission(generation_id=error.generation_id, credits_used=error.credits_used), RateLimit())
+
+
+def _key(job: Job) -> Key:
+    """What a generation's length depends on."""
+    return (job.request.model or DEFAULT_MODEL, job.mode, len(job.request.reference_images))

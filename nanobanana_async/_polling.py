@@ -6,9 +6,32 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, TypeAlias
 
 from ._exceptions import ConfigurationError
 from ._retry import Uniform
+
+Key: TypeAlias = tuple[str | int, ...]  # what tells kinds of generations apart: model, mode, number of references
+
+
+class Looks(Protocol):
+    """When to look at one job. All times are seconds since its acceptance; answers are told by when they were asked."""
+
+    def next_delay(self, elapsed: float) -> float: ...
+    def processing(self, asked: float) -> None: ...
+    def ended(self, asked: float) -> None: ...
+    def close(self) -> None: ...
+
+
+class Plan(Protocol):
+    """When to look at jobs. `begin` is for one accepted at `now`, or, without a key, at an unknown time.
+
+    `likely_length` is how long one may run that nobody can look at.
+    """
+
+    def begin(self, key: Key | None, now: float) -> Looks: ...
+    def likely_length(self, key: Key) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +59,35 @@ class PollPlan:
             return cls()
         return poll if isinstance(poll, PollPlan) else cls(initial_delay=poll, interval=poll)
 
+    def begin(self, key: Key | None, now: float) -> Looks:
+        """The same looks for every job."""
+        return _FixedLooks(self.delays())
+
+    def likely_length(self, key: Key) -> float:
+        """Past the third look."""
+        return sum(islice(self.delays(lambda low, high: 1.0), 4))
+
     def delays(self, uniform: Uniform = random.uniform) -> Iterator[float]:
         """An endless run of seconds to wait before each look."""
         yield self.initial_delay * uniform(1 - self.jitter, 1 + self.jitter)
         while True:
             yield self.interval * uniform(1 - self.jitter, 1 + self.jitter)
+
+
+class _FixedLooks:
+    """Looks that no answer changes."""
+
+    def __init__(self, delays: Iterator[float]) -> None:
+        self._delays = delays
+
+    def next_delay(self, elapsed: float) -> float:
+        return next(self._delays)
+
+    def processing(self, asked: float) -> None:
+        """Nothing to learn."""
+
+    def ended(self, asked: float) -> None:
+        """Nothing to learn."""
+
+    def close(self) -> None:
+        """Nothing to give back."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import nullcontext
@@ -13,7 +12,7 @@ from ._api import Api
 from ._exceptions import GenerationTimeoutError, NanoBananaError, RateLimitError
 from ._limiter import Slot
 from ._models import GenerationRecord, GenerationStatus
-from ._polling import PollPlan
+from ._polling import Key, Looks, Plan
 from ._retry import Backoff, respect_floor
 
 FINAL_ERRORS = 3  # looks in a row that answer with an error no retry mends (401, 404 …) before it is believed
@@ -25,7 +24,7 @@ class Watch:
     def __init__(
         self,
         api: Api,
-        plan: PollPlan,
+        plan: Plan,
         *,
         backoff: Backoff,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
@@ -42,32 +41,57 @@ class Watch:
         generation_id: str,
         *,
         timeout: float,
+        key: Key | None = None,
         at_once: bool = False,
         slot: Slot | None = None,
     ) -> GenerationRecord:
         """The record once it is completed or failed. `at_once` makes the first look without a wait.
 
+        `key` is for one that was accepted just now: from its length the plan learns for its like.
+
         Raises: GenerationTimeoutError after `timeout` seconds; APIStatusError when the service keeps denying it.
         """
-        deadline = self._clock() + timeout
-        errors = _Errors(generation_id, self._backoff)
-        delays = itertools.chain((0.0,) if at_once else (), self._plan.delays())
-        for delay in delays:
-            await self._sleep(min(max(delay, errors.delay), max(0.0, deadline - self._clock())))
-            record = await self._look(generation_id, errors, slot)
-            if record is not None and record.status is not GenerationStatus.PROCESSING:
-                return record
-            if self._clock() >= deadline:
-                break
+        began = self._clock()
+        looks = self._plan.begin(key, began)
+        try:
+            record = await self._follow(generation_id, looks, began, timeout, at_once, slot)
+        finally:
+            looks.close()
+        if record is not None:
+            return record
         raise GenerationTimeoutError(
             f"generation {generation_id} still processing after {timeout:g} s; "
             f"resume with client.wait({generation_id!r})",
             generation_id=generation_id,
         )
 
-    async def _look(self, generation_id: str, errors: _Errors, slot: Slot | None) -> GenerationRecord | None:
+    async def _follow(
+        self, generation_id: str, looks: Looks, began: float, timeout: float, at_once: bool, slot: Slot | None
+    ) -> GenerationRecord | None:
+        """Look until the end; None after `timeout` seconds."""
+        elapsed, errors = 0.0, _Errors(generation_id, self._backoff)
+        while True:
+            delay = 0.0 if at_once else looks.next_delay(elapsed)
+            at_once = False
+            await self._sleep(min(max(delay, errors.delay), max(0.0, timeout - elapsed)))
+            answer = await self._look(generation_id, errors, slot)
+            elapsed = self._clock() - began
+            if answer is not None:
+                asked, record = answer
+                if record.status is not GenerationStatus.PROCESSING:
+                    looks.ended(asked - began)
+                    return record
+                looks.processing(asked - began)
+            if elapsed >= timeout:
+                return None
+
+    async def _look(
+        self, generation_id: str, errors: _Errors, slot: Slot | None
+    ) -> tuple[float, GenerationRecord] | None:
+        """When the look was sent, and what it showed; None for one that failed."""
         try:
             async with slot.request() if slot is not None else nullcontext():
+                asked = self._clock()
                 reply = await self._api.get(generation_id)
         except NanoBananaError as error:
             if slot is not None and isinstance(error, RateLimitError):
@@ -77,7 +101,7 @@ class Watch:
         errors.clear()
         if slot is not None:
             slot.looked(reply.rate_limit, running=reply.value.status is GenerationStatus.PROCESSING)
-        return reply.value
+        return asked, reply.value
 
 
 class _Errors:

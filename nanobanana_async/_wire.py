@@ -199,7 +199,7 @@ def error_from_response(response: Response, *, what: str) -> APIStatusError:
             limit=rate_limit.limit or _count(detail.fields.get("limit"), least=1),
             active=_first(rate_limit.active, _count(detail.fields.get("active"))),
         )
-    if status == 503 and detail.fields:  # the API's own: a proxy that lost the API's answer has a page, or nothing
+    if status == 503 and detail.tells_busy():
         return ServerBusyError(
             message,
             error_type=detail.type,
@@ -209,7 +209,7 @@ def error_from_response(response: Response, *, what: str) -> APIStatusError:
     if 300 <= status < 400:
         place = _clip(response.headers.get("Location", "another address").split("?", 1)[0])
         return APIStatusError(f"{what} was redirected to {place}; set base_url to the final one", status_code=status)
-    cls, hint = _BY_STATUS.get(status, (ServerError if status >= 500 else APIStatusError, ""))
+    cls, hint = _BY_STATUS.get(status, (ServerError if status >= 500 or status == 408 else APIStatusError, ""))
     return cls(
         f"{message}; {hint}" if hint else message,
         status_code=status,
@@ -251,6 +251,11 @@ class _ErrorDetail:
         texts = [text for name in ("error", "message", "msg") if (text := _string(fields.get(name)))]
         message = _clip(": ".join(dict.fromkeys(texts))) or _snippet(response.body)
         return cls(message, _string(fields.get("type")), fields)
+
+    def tells_busy(self) -> bool:
+        """The one 503 that is refunded. Any other may come from something that lost the API's answer."""
+        told = f"{self.type or ''} {self.message}".lower()
+        return bool(self.fields) and ("activeTasks" in self.fields or "busy" in told or "too many" in told)
 
 
 def _is_wall(response: Response) -> bool:

@@ -105,7 +105,7 @@ async def test_a_refusal_is_told_as_itself(
     mocked: aioresponses, api: Api, mode: str, status: int, error: type[APIStatusError]
 ) -> None:
     """Nothing was charged, so it is never called uncertain."""
-    mocked.post(GENERATE, status=status, payload={"error": "no"})
+    mocked.post(GENERATE, status=status, payload={"error": "Server is busy"})
     with pytest.raises(error) as caught:
         await post(api, mode)
     assert type(caught.value) is error
@@ -122,6 +122,17 @@ async def test_a_broken_server_leaves_a_submission_uncertain(
         await post(api, mode)
     assert not caught.value.retryable
     assert isinstance(caught.value.__cause__, ServerError)
+
+
+@MODES
+@pytest.mark.parametrize(("status", "message"), [(503, "Service unavailable"), (408, "Request timeout")])
+async def test_an_error_that_promises_no_refund_leaves_a_submission_uncertain(
+    mocked: aioresponses, api: Api, mode: str, status: int, message: str
+) -> None:
+    """Only the 503 that says busy is documented as refunded."""
+    mocked.post(GENERATE, status=status, payload={"error": message})
+    with pytest.raises(SubmissionUncertainError):
+        await post(api, mode)
 
 
 @MODES

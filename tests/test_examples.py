@@ -26,12 +26,11 @@ def test_an_example_runs_to_its_end(example: Path, tmp_path: Path) -> None:
         assert emulator.ledger.credits_charged > 0
 
 
-# The vendor's five seconds before the first look are not worth waiting for here.
+# A plan of an unknown kind of generation is patient; here they are quick.
 FAST = """
 import runpy, sys
-import nanobanana_async
-import nanobanana_async._polling as polling
-fast = polling.PollPlan(initial_delay=0.05, interval=0.02)
-polling.PollPlan.of = classmethod(lambda cls, poll: poll if poll is not None else fast)
+import nanobanana_async._client as client
+from nanobanana_async import PollPlan
+client.plan_of = lambda poll: poll or PollPlan(initial_delay=0.05, interval=0.02)
 runpy.run_path(sys.argv[1], run_name="__main__")
 """

@@ -79,7 +79,7 @@ async def test_failing_polls_and_broken_downloads_lose_no_paid_image(online, tmp
     """15 % of the polls fail and a quarter of the bodies are cut short: 60 jobs, 60 whole images, 60 credits."""
     polls = [Fault("poll", kind, rate=0.04) for kind in ("error_500", "html_wall", "reset_before", "garbage_200")]
     plan = FaultPlan(*polls, Fault("image", "truncate", rate=0.25), seed=3)
-    async with online(limit=20, faults=plan, duration=0.02) as (emulator, client):
+    async with online(limit=20, faults=plan, duration=0.02, client={"retry": None}) as (emulator, client):
         jobs = [new_job(f"cat {number}", destination=Destination(tmp_path, f"{number}")) for number in range(60)]
         for job in jobs:
             await client.enqueue(job)

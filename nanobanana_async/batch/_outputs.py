@@ -20,6 +20,7 @@ from ._manifest import ManifestRow, write_manifest
 
 _LOGGER = logging.getLogger(__name__)
 
+FIRST_SECONDS = 1.0  # after the start: whoever looks into the folder, or kills the process, finds a manifest
 REST_FACTOR = 20  # of the time that the last writing took: large batches must not spend their time on writing
 
 
@@ -51,12 +52,13 @@ class Outputs:
 
     async def keep_fresh(self) -> None:
         """Write again and again until cancelled. A failure is logged: whether it matters, the end of the run tells."""
+        await anyio.sleep(min(FIRST_SECONDS, self._interval))
         while True:
-            await anyio.sleep(max(self._interval, REST_FACTOR * self._took))
             try:
                 await self.write()
             except (OSError, JournalError) as error:
                 _LOGGER.warning("the manifest could not be written: %s", error)
+            await anyio.sleep(max(self._interval, REST_FACTOR * self._took))
 
     def _write(self, deadline: float | None) -> None:
         with self._writing:

@@ -23,6 +23,7 @@ from ..batch import (
     read_rows,
     rebuild_gallery,
     write_gallery,
+    write_manifest,
 )
 from ..batch._inputs import STDIN, spool
 from ..batch._preflight import TYPICAL_SECONDS
@@ -95,6 +96,7 @@ def _write_gallery(folder: Path) -> Path:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder of a batch", source=str(folder))
     try:
+        write_manifest(folder, Journal.read(folder))
         return write_gallery(folder, Journal.read(folder))
     except JournalError:
         return rebuild_gallery(folder)
