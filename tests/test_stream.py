@@ -4,8 +4,17 @@ import asyncio
 import math
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from nanobanana_async import JobCancelledError, StreamInterruptedError, SubmissionUncertainError, Timeouts
+from nanobanana_async import (
+    Client,
+    ContentRejectedError,
+    JobCancelledError,
+    StreamInterruptedError,
+    SubmissionUncertainError,
+    Timeouts,
+)
 from nanobanana_async.emulator import Fault, FaultPlan
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
@@ -137,3 +146,22 @@ async def test_streams_share_the_slots_with_everybody(online):
         await asyncio.gather(read(client), client.generate("a"), read(client), client.generate("b"))
         assert emulator.ledger.peak_active <= 2
         assert emulator.ledger.refusals == {}
+
+
+async def test_a_rejection_that_tells_no_credits_is_asked_for_them():
+    """Streams need not tell what was taken; the generation's record does."""
+    event = '{"type":"complete","message":"no","data":{"success":false,"warning":true,"generationId":"clx1"}}'
+
+    async def stream(_: web.Request) -> web.Response:
+        return web.Response(text=f"data: {event}\n\n", content_type="text/event-stream")
+
+    async def record(_: web.Request) -> web.Response:
+        return web.json_response({"data": {"id": "clx1", "processingStatus": "failed", "creditsUsed": 3}})
+
+    app = web.Application()
+    app.add_routes([web.post("/generate", stream), web.get("/generate", record)])
+    async with TestServer(app) as server, Client("nb_test", base_url=str(server.make_url("/"))) as client:
+        with pytest.raises(ContentRejectedError) as caught:
+            async with client.stream("a cat") as events:
+                _ = [event async for event in events]
+        assert (caught.value.generation_id, caught.value.credits_used) == ("clx1", 3)
