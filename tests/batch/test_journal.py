@@ -420,6 +420,29 @@ async def test_requeue_minds_attempts_and_indexes(journal):
     assert [found.index for found in await journal.take(9)] == [1, 3]
 
 
+async def test_an_uncertain_job_is_sent_again_without_ever_being_merely_ready(journal):
+    """Refused, it is as uncertain as before: a run that was not asked to must not send it."""
+    await journal.add_rows([row(0)])
+    await journal.intend(0, 4)
+    await journal.ended(0, JobState.UNCERTAIN, "who knows")
+    await journal.intend_again(0, 4)
+    assert (await only(journal, JobState.INTENT)).index == 0
+    await journal.put_back(0, "who knows")
+    assert (await only(journal, JobState.UNCERTAIN)).error == "who knows"
+    await journal.put_back(0, "already")
+    assert (await only(journal, JobState.UNCERTAIN)).error == "who knows"
+    assert await journal.take(9) == []
+
+
+async def test_only_an_uncertain_job_is_sent_again_that_way(journal):
+    """A stored one would be paid twice."""
+    await journal.add_rows([row(0)])
+    await journal.intend(0, 4)
+    await journal.accepted(0, "g1", 4, None)
+    with pytest.raises(RuntimeError):
+        await journal.intend_again(0, 4)
+
+
 async def test_running_and_stored_jobs_are_never_queued_again(journal):
     for state in (JobState.INTENT, JobState.RUNNING, JobState.COMPLETED, JobState.STORED):
         with pytest.raises(ValueError, match="can't be queued again"):

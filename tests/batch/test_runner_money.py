@@ -164,6 +164,27 @@ async def test_a_retried_doubt_stays_in_the_budget(online, tmp_path):
         assert summary.doubtful_credits == 1
 
 
+async def test_a_refused_retry_leaves_the_doubt_as_it_was(online, tmp_path):
+    """Asked to send it again, turned away by the account: the manifest still says that it may be paid."""
+    plan = FaultPlan(Fault("submit", "reset_after", times=1))
+    async with online(faults=plan) as (emulator, client):
+        account = emulator.account("nb_test")
+
+        def somebody_else(event):
+            if event.state is JobState.INTENT:
+                account.credits -= 7
+
+        await run(client, tmp_path, 1, on_event=somebody_else)
+        assert statuses(tmp_path) == {"uncertain": 1}
+        account.credits = 0
+        summary = await run(client, tmp_path, uncertain="retry")
+        assert isinstance(summary.stopped_by, InsufficientCreditsError)
+        assert statuses(tmp_path) == {"uncertain": 1}
+        account.credits = 100
+        await run(client, tmp_path)
+        assert emulator.ledger.charges == 1
+
+
 @pytest.fixture
 def no_cool_down(monkeypatch):
     """A lost answer makes the client wait, longer each time; not here."""
