@@ -73,9 +73,11 @@ def intend(connection: sqlite3.Connection, index: int, cost: int | None) -> None
 
 
 def intend_again(connection: sqlite3.Connection, index: int, cost: int | None) -> None:
-    """An uncertain one is about to be sent again, because the user asked for it."""
+    """An uncertain one is about to be sent again, because the user asked for it. Its doubt stays noted as its error."""
+    [noted] = connection.execute("SELECT error FROM job WHERE idx = ?", (index,)).fetchone()
     requeue(connection, [JobState.UNCERTAIN], None, [index])
     intend(connection, index, cost)
+    connection.execute("UPDATE job SET error = ? WHERE idx = ?", (noted, index))
 
 
 def put_back(connection: sqlite3.Connection, index: int, error: str) -> None:

@@ -189,8 +189,11 @@ class RowLedger:
 
 
 async def take_back(desk: Desk, row: JournalRow) -> JobState:
-    """A submission took nothing: the row is what it was before, ready or uncertain."""
-    if row.state is JobState.UNCERTAIN:
+    """A submission took nothing: the row is what it was before, ready or uncertain.
+
+    An intent that a crash left was uncertain before if it has an error: an earlier attempt's doubt.
+    """
+    if row.state is JobState.UNCERTAIN or (row.state is JobState.INTENT and row.error):
         await desk.journal.put_back(row.index, UNCERTAIN)
         return JobState.UNCERTAIN
     await desk.journal.withdrawn(row.index)

@@ -22,7 +22,7 @@ from nanobanana_async import (
     RetryPolicy,
     Timeouts,
 )
-from nanobanana_async.batch import JobState
+from nanobanana_async.batch import JobState, Journal, Row
 from nanobanana_async.batch._patience import Patience
 from nanobanana_async.emulator import Fault, FaultPlan
 
@@ -183,6 +183,20 @@ async def test_a_refused_retry_leaves_the_doubt_as_it_was(online, tmp_path):
         account.credits = 100
         await run(client, tmp_path)
         assert emulator.ledger.charges == 1
+
+
+async def test_a_retry_that_a_crash_cut_off_leaves_the_doubt_as_it_was(online, tmp_path):
+    """The balance clears the second attempt, not the first: nobody asked this run to send it a third time."""
+    async with online() as (emulator, client):
+        async with Journal.open(tmp_path) as journal:
+            await journal.add_rows([Row(0, 1, None, GenerateRequest(prompt="a cat"), {})])
+            await journal.intend(0, 1)
+            await journal.ended(0, JobState.UNCERTAIN, "who knows")
+            await journal.intend_again(0, 1)
+            await journal.set_balance(emulator.account("nb_test").credits)
+        await run(client, tmp_path)
+        assert statuses(tmp_path) == {"uncertain": 1}
+        assert emulator.ledger.charges == 0
 
 
 @pytest.fixture
