@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 
 from ._brake import Brake
-from ._journal import Journal
 from ._journal_rows import JobState, JournalRow
+from ._seams import RowJournal
 
 PAGE = 64  # rows read from the journal at a time
 
@@ -21,7 +21,7 @@ class Feed:
     than what is done with it. A row that has to be sent again is read anew, by its index.
     """
 
-    def __init__(self, journal: Journal, brake: Brake, *states: JobState, width: Callable[[], int]) -> None:
+    def __init__(self, journal: RowJournal, brake: Brake, *states: JobState, width: Callable[[], int]) -> None:
         self._journal = journal
         self._brake = brake
         self._states = states

@@ -18,10 +18,10 @@ from .._exceptions import (
 )
 from .._images import slug
 from .._models import Generation
-from ._journal import Journal
 from ._journal_rows import JobState, JournalRow
 from ._manifest import relative_files
 from ._network import Network
+from ._seams import RowJournal
 from ._telling import Teller
 
 IMAGES = "images"
@@ -30,7 +30,7 @@ IMAGES = "images"
 class Fetcher:
     """Brings accepted rows as far as they go. Raises what the service says of a generation that has failed."""
 
-    def __init__(self, client: Client, journal: Journal, folder: Path, network: Network, teller: Teller) -> None:
+    def __init__(self, client: Client, journal: RowJournal, folder: Path, network: Network, teller: Teller) -> None:
         self._client = client
         self._journal = journal
         self._folder = folder

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeAlias
 
 import anyio
@@ -29,12 +30,13 @@ from .._exceptions import (
     SubmissionUncertainError,
 )
 from .._job import Destination, Job, JobStatus
+from ._brake import Brake
 from ._feeding import Feed
 from ._fetching import IMAGES, Fetcher, stem
 from ._journal_rows import JobState, JournalRow
-from ._judging import Doubt, Judge, Judgement
+from ._judging import Doubt, Judgement
 from ._network import Network
-from ._submitting import Desk, RowLedger
+from ._seams import LedgerMaker, RowJournal, RowJudge, SubmissionLedger
 from ._telling import Teller
 from ._turnstile import Turn
 
@@ -50,25 +52,30 @@ class Rows:
     def __init__(
         self,
         client: Client,
-        desk: Desk,
-        judge: Judge,
+        journal: RowJournal,
+        folder: Path,
+        *,
+        new_ledger: LedgerMaker,
+        judge: RowJudge,
+        brake: Brake,
         network: Network,
         teller: Teller,
-        *,
         leave_timeout: float,
         gives_up: bool,
     ) -> None:
         self._client = client
-        self._desk = desk
-        self._journal = desk.journal
+        self._journal = journal
+        self._folder = folder
+        self._new_ledger = new_ledger
+        self._brake = brake
         self._judge = judge
         self._network = network
         self._teller = teller
-        self._fetcher = Fetcher(client, desk.journal, desk.folder, network, teller)
+        self._fetcher = Fetcher(client, journal, folder, network, teller)
         self._leave_timeout = leave_timeout
         self._gives_up = gives_up
-        self._submitted: dict[Job, RowLedger] = {}
-        desk.brake.on_pull(self._withdraw_waiting)
+        self._submitted: dict[Job, SubmissionLedger] = {}
+        brake.on_pull(self._withdraw_waiting)
 
     async def tend(self, row: JournalRow, work: Work, feed: Feed) -> None:
         """`work` on one row; nothing but cancellation leaves here."""
@@ -77,10 +84,10 @@ class Rows:
         try:
             again = await self._done(row, work)
         except JobCancelledError as error:  # stopped; or the client was closed over our head
-            if not self._desk.brake.pulled:
-                self._desk.brake.pull(error)
+            if not self._brake.pulled:
+                self._brake.pull(error)
         except Exception as error:
-            self._desk.brake.pull(error)
+            self._brake.pull(error)
         finally:
             self._teller.leave(row.index)
             feed.done(row.index, again=again)
@@ -92,8 +99,8 @@ class Rows:
 
     async def submit(self, row: JournalRow) -> bool:
         """Send a ready row, and see it through."""
-        ledger = RowLedger(row, self._desk)
-        job = Job(row.request, destination=Destination(self._desk.folder / IMAGES, stem(row)), ledger=ledger)
+        ledger = self._new_ledger(row)
+        job = Job(row.request, destination=Destination(self._folder / IMAGES, stem(row)), ledger=ledger)
         self._submitted[job] = ledger
         try:
             return await self._see_through(job, ledger)
@@ -104,7 +111,7 @@ class Rows:
 
     # ---- a submission and what comes of it
 
-    async def _see_through(self, job: Job, ledger: RowLedger) -> bool:
+    async def _see_through(self, job: Job, ledger: SubmissionLedger) -> bool:
         try:
             await self._client.enqueue(job)
             await self._result(job, ledger)
@@ -121,12 +128,12 @@ class Rows:
             self._teller.ended(ledger.row.index, JobState.STORED)
         return False
 
-    async def _result(self, job: Job, ledger: RowLedger) -> None:
+    async def _result(self, job: Job, ledger: SubmissionLedger) -> None:
         """Wait for the job. Cancelled, let go of it: but the answer to a POST on its way is recorded first."""
         try:
             await job.result()
         except asyncio.CancelledError:
-            self._desk.brake.pull()
+            self._brake.pull()
             job.add_done_callback(lambda _: ledger.leave())
             with anyio.move_on_after(self._leave_timeout, shield=True):
                 await ledger.outside()
@@ -140,7 +147,7 @@ class Rows:
             if job.status is JobStatus.QUEUED and not ledger.inside:
                 job.cancel("the batch submits nothing more")
 
-    async def _settle(self, ledger: RowLedger, error: SubmissionUncertainError) -> bool:
+    async def _settle(self, ledger: SubmissionLedger, error: SubmissionUncertainError) -> bool:
         """The answer was lost: what became of it is asked while nobody else submits."""
         row, turn = ledger.row, ledger.turn
         assert turn is not None  # nothing is submitted without one

@@ -24,7 +24,7 @@ from ._outputs import Outputs
 from ._patience import Patience
 from ._rows import Rows, Work
 from ._settling import Account
-from ._submitting import SHARED_AT, Desk, written_off
+from ._submitting import SHARED_AT, Desk, RowLedger, written_off
 from ._telling import Teller
 from ._turnstile import Turnstile
 
@@ -134,10 +134,13 @@ class Run:
     async def _drive(self, desk: Desk, judge: Judge) -> None:
         rows = Rows(
             self._client,
-            desk,
-            judge,
-            self._network,
-            self._teller,
+            self._journal,
+            self._folder,
+            new_ledger=lambda row: RowLedger(row, desk),
+            judge=judge,
+            brake=self._brake,
+            network=self._network,
+            teller=self._teller,
             leave_timeout=self._options.patience.answer_timeout,
             gives_up=self._options.retry_failed,
         )
