@@ -6,6 +6,7 @@ import asyncio
 import os
 import warnings
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, Unpack
@@ -24,6 +25,7 @@ from ._map import Outcomes, Prompts
 from ._models import GenerateRequest, Generation, Mode, Model
 from ._pipeline import Pipeline
 from ._polling import Plan
+from ._queue import AGEING
 from ._references import check_references
 from ._retry import RetryPolicy
 from ._stream import EventStream
@@ -33,6 +35,7 @@ from ._wire import raise_for_failure
 
 T = TypeVar("T")
 
+BATCH_PRIORITY = -10.0  # of jobs that come in masses, so that those somebody waits for go first
 DOWNLOAD_RETRY = RetryPolicy(max_attempts=10)  # trying again costs nothing, and the images are paid
 
 
@@ -55,7 +58,9 @@ class Client:
     `max_concurrency` is a ceiling of your own below the account's limit. `poll` is when to look at what
     runs: by default a LearnedPlan, which learns how long generations take; a PollPlan, or one interval in seconds, is
     followed as it is. `timeout` is a Timeouts, or seconds for every single request. A `session` you pass stays yours to
-    close. `max_queued` jobs may wait; beyond that `submit` waits for room.
+    close. `max_queued` jobs may wait; beyond that `submit` waits for room, or raises QueueFullError where it is called
+    with `wait_for_room=False`. Jobs of higher priority go first; for every slot that passes the others over, those
+    become `ageing` points more urgent, so that none waits for ever.
 
     Raises: ConfigurationError when there is no key or the base URL is unusable.
     """
@@ -73,12 +78,15 @@ class Client:
         session: aiohttp.ClientSession | None = None,
         user_agent: str | None = None,
         max_queued: int = 10_000,
+        ageing: float = AGEING,
     ) -> None:
         if limiter is not None and max_concurrency is not None:
             raise ConfigurationError("give max_concurrency to the limiter, not to the client that uses it")
         for name, most in (("max_concurrency", max_concurrency), ("max_queued", max_queued)):
             if most is not None and most < 1:
                 raise ConfigurationError(f"{name} must be at least 1 (got {most})")
+        if not ageing >= 0:
+            raise ConfigurationError(f"ageing must be 0 or more points a slot (got {ageing})")
         self._transport = Transport(
             find_api_key(api_key),
             base_url=find_base_url(base_url),
@@ -89,6 +97,7 @@ class Client:
         self._limiter = limiter
         self._max_concurrency = max_concurrency
         self._max_queued = max_queued
+        self._ageing = ageing
         self._plan = plan_of(poll)
         self._retry = retry or RetryPolicy()
         self._api = Api(self._transport)
@@ -114,16 +123,21 @@ class Client:
         *,
         mode: Mode = "async",
         priority: float = 0,
+        group: str | None = None,
         timeout: float | None = None,
+        wait_for_room: bool = True,
         **fields: Unpack[RequestFields],
     ) -> Generation:
         """Generate images and wait for them. Cancelling it cancels its job, see `Job.cancel`.
 
         `timeout` is how many seconds the generation may run before GenerationTimeoutError, which has its id.
 
-        Raises: InvalidRequestError, APIStatusError, GenerationError, ConnectError. Source: POST /generate.
+        Raises: InvalidRequestError, APIStatusError, GenerationError, ConnectError; QueueFullError as `submit` does.
+        Source: POST /generate.
         """
-        job = await self.submit(prompt, mode=mode, priority=priority, timeout=timeout, **fields)
+        job = await self.submit(
+            prompt, mode=mode, priority=priority, group=group, timeout=timeout, wait_for_room=wait_for_room, **fields
+        )
         try:
             return await job.result()
         except asyncio.CancelledError:
@@ -136,32 +150,40 @@ class Client:
         *,
         mode: Mode = "async",
         priority: float = 0,
+        group: str | None = None,
         timeout: float | None = None,
+        wait_for_room: bool = True,
         **fields: Unpack[RequestFields],
     ) -> Job:
         """Queue a generation and return at once: higher `priority` first, then first come.
 
-        Raises: InvalidRequestError. Waits only when `max_queued` jobs wait already.
+        Jobs of one priority share the slots evenly between their `group`s: one user's many don't hold up another's few.
+        When `max_queued` jobs wait already, it waits for room, or, told not to, raises QueueFullError.
+
+        Raises: InvalidRequestError, QueueFullError.
         """
-        job = self._make_job(GenerateRequest.of(prompt, **fields), mode=mode, priority=priority, timeout=timeout)
-        await self.enqueue(job)
+        request = GenerateRequest.of(prompt, **fields)
+        job = self._make_job(request, mode=mode, priority=priority, group=group, timeout=timeout)
+        await self.enqueue(job, wait_for_room=wait_for_room)
         return job
 
-    async def enqueue(self, job: Job) -> None:
-        """Queue a Job that you made yourself, with a ledger or a destination of its own."""
-        await self._started().scheduler.enqueue(job)
+    async def enqueue(self, job: Job, *, wait_for_room: bool = True) -> None:
+        """Queue a Job that you made yourself, with a ledger or a destination of its own. Raises: QueueFullError."""
+        await self._started().scheduler.enqueue(job, wait_for_room=wait_for_room)
 
     def map(
         self,
         prompts: Prompts,
         *,
         mode: Mode = "async",
-        priority: float = 0,
+        priority: float = BATCH_PRIORITY,
+        group: str | None = None,
         max_pending: int | None = None,
         **fields: Unpack[RequestFields],
     ) -> Outcomes:
         """Generate for every prompt of an iterable or async iterable; outcomes come as they finish.
 
+        Its jobs are less urgent than those of `generate`, `submit` and `stream`, unless you give them a `priority`.
         At most `max_pending` prompts are held between the input and whoever reads the outcomes.
         """
         engine = self._started()
@@ -169,7 +191,9 @@ class Client:
             raise ValueError(f"max_pending must be at least 1 (got {max_pending})")
         return Outcomes(
             prompts,
-            make_job=lambda item: self._make_job(GenerateRequest.of(item, **fields), mode=mode, priority=priority),
+            make_job=lambda item: self._make_job(
+                GenerateRequest.of(item, **fields), mode=mode, priority=priority, group=group
+            ),
             enqueue=engine.scheduler.enqueue,
             width=lambda: max_pending or engine.map_width(),
         )
@@ -179,13 +203,18 @@ class Client:
         prompt: str | GenerateRequest,
         *,
         priority: float = 0,
+        group: str | None = None,
         timeout: float | None = None,
+        wait_for_room: bool = True,
         **fields: Unpack[RequestFields],
     ) -> EventStream:
-        """Generate and follow the progress. Source: POST /generate, mode stream. Raises: InvalidRequestError."""
+        """Generate and follow the progress. Source: POST /generate, mode stream.
+
+        Raises: InvalidRequestError; on entering the block, QueueFullError as `submit` does.
+        """
         request = GenerateRequest.of(prompt, **fields)
-        job = self._make_job(request, mode="stream", priority=priority, timeout=timeout)
-        return EventStream(job, self._started().scheduler.enqueue)
+        job = self._make_job(request, mode="stream", priority=priority, group=group, timeout=timeout)
+        return EventStream(job, partial(self._started().scheduler.enqueue, wait_for_room=wait_for_room))
 
     # ---- looking
 
@@ -236,6 +265,15 @@ class Client:
     def statistics(self) -> ClientStatistics:
         """The numbers of this moment."""
         return self._engine.statistics() if self._engine is not None else ClientStatistics()
+
+    def expected_wait(self, *, priority: float = 0, group: str | None = None) -> float | None:
+        """Seconds until a job submitted now would get a slot: from the queue, the slots and how long they are held.
+
+        None while that is not known: before the first generation has ended. A job in the queue tells its `position`.
+        """
+        if self._engine is None:
+            return None
+        return self._engine.scheduler.expected_wait(priority=priority, group=group)
 
     async def idle(self) -> None:
         """Wait until no job waits or runs, cancelled ones at the service included."""
@@ -291,7 +329,7 @@ class Client:
         self._check_open()
         if self._engine is None or self._engine.ended:
             limiter = self._limiter or AccountLimiter(max_concurrency=self._max_concurrency)
-            self._engine = Engine(limiter, self._pipeline.run, max_queued=self._max_queued)
+            self._engine = Engine(limiter, self._pipeline.run, max_queued=self._max_queued, ageing=self._ageing)
         if self._engine.loop is not asyncio.get_running_loop():
             raise RuntimeError("this client belongs to another running event loop; make one client per loop")
         return self._engine

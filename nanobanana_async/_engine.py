@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from ._job import Job
 from ._limiter import Limiter, Slot
+from ._queue import AGEING
 from ._scheduler import Scheduler
+from ._scope import Scope
 
 LEAST_MAP_WIDTH = 32  # jobs that map() keeps between its input and its reader, or twice the slots if that is more
 
@@ -17,8 +19,10 @@ LEAST_MAP_WIDTH = 32  # jobs that map() keeps between its input and its reader, 
 class ClientStatistics:
     """A client's jobs and slots at this moment, and what it has done so far.
 
-    `abandoned` jobs were cancelled while the service runs on. `limit` is None while it is still being found.
-    `failed` counts every job that ended without images, cancelled ones included.
+    `abandoned` jobs were cancelled while the service runs on. `limit` is None while it is still being found, and so is
+    `scope`: "generation" where a slot is held until the generation has ended, "request" where only open requests hold
+    one. `others` is how many slots other users of the account take, `cool_down` how many seconds nothing is submitted
+    because of a refusal. `completed`, `failed` and `cancelled` are jobs that have ended.
     """
 
     queued: int = 0
@@ -27,9 +31,13 @@ class ClientStatistics:
     downloading: int = 0
     abandoned: int = 0
     limit: int | None = None
+    scope: Scope | None = None
+    others: int = 0
+    cool_down: float = 0.0
     refusals: int = 0
     completed: int = 0
     failed: int = 0
+    cancelled: int = 0
     credits_used: int = 0
 
 
@@ -39,9 +47,16 @@ class Engine:
     The scheduler lives in a task of its own, because a client may be opened in one task and closed in another.
     """
 
-    def __init__(self, limiter: Limiter, run: Callable[[Job, Slot], Awaitable[None]], *, max_queued: int) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        run: Callable[[Job, Slot], Awaitable[None]],
+        *,
+        max_queued: int,
+        ageing: float = AGEING,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.scheduler = Scheduler(limiter, run, max_queued=max_queued)
+        self.scheduler = Scheduler(limiter, run, max_queued=max_queued, ageing=ageing)
         self._limiter = limiter
         self._task = asyncio.create_task(self.scheduler.serve(), name="nanobanana scheduler")
 
@@ -60,9 +75,13 @@ class Engine:
             downloading=jobs.downloading,
             abandoned=jobs.abandoned + slots.forsaken,
             limit=slots.limit,
+            scope=slots.scope,
+            others=slots.others,
+            cool_down=slots.cool_down,
             refusals=slots.refusals,
             completed=jobs.completed,
             failed=jobs.failed,
+            cancelled=jobs.cancelled,
             credits_used=jobs.credits_used,
         )
 

@@ -3,7 +3,7 @@
 NanoBananaError
 ├── ConfigurationError(ValueError)         no key, bad base URL: before any request
 ├── InvalidRequestError(ValueError)        a request that can't be sent: blank prompt, quantity 0, missing file
-├── QueueFullError                         more jobs wait than the client was told to hold
+├── QueueFullError                         as many jobs wait as the client may hold: .expected_wait
 ├── TransportError                         no usable answer
 │   ├── ConnectError                       never sent: DNS, connect, TLS
 │   ├── RequestTimeoutError(TimeoutError)
@@ -83,9 +83,17 @@ class InvalidRequestError(NanoBananaError, ValueError):
 
 
 class QueueFullError(NanoBananaError):
-    """More jobs are waiting than the client may hold."""
+    """As many jobs are waiting as the client may hold. Nothing was queued, sent or charged.
+
+    `expected_wait` is how many seconds a job that had found room would have waited for its slot, `retry_after` how many
+    until there is room again. Both are None while it is not known how long generations take.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, expected_wait: float | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.expected_wait = expected_wait
 
 
 class TransportError(NanoBananaError):

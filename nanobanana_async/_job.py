@@ -16,6 +16,7 @@ and the records in the ledger. Nothing here needs a loop, but `result()`.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable
 from enum import StrEnum
@@ -73,6 +74,13 @@ class Ledger(Protocol):
     async def stored(self, job: Job, files: list[Path]) -> None: ...
 
 
+class JobScheduler(Protocol):
+    """What a job knows of the scheduler that it waits in."""
+
+    def ahead(self, job: Job) -> int | None: ...
+    def slot_left(self, job: Job) -> None: ...
+
+
 class NullLedger:
     """Keeps no record: a plain client's ledger."""
 
@@ -99,7 +107,9 @@ class Job:
     """A request in the client's hands: read `.status`, await `.result()`, or `.cancel()` it.
 
     `.id` names it here; `.generation_id` names it at the service, once it was accepted. `.credits_used` is what the
-    service says it took.
+    service says it took. Jobs of one priority share the slots evenly between their `group`s.
+
+    Raises: ValueError for a priority that is no number.
     """
 
     def __init__(
@@ -108,14 +118,18 @@ class Job:
         *,
         mode: Mode = "async",
         priority: float = 0,
+        group: str | None = None,
         timeout: float | None = None,
         destination: Destination | None = None,
         ledger: Ledger = NULL_LEDGER,
     ) -> None:
+        if math.isnan(priority):
+            raise ValueError("a priority must be a number: nan is neither more nor less urgent than another")
         self.id = secrets.token_hex(8)
         self.request = request
         self.mode: Mode = mode
         self.priority = priority
+        self.group = group
         self.timeout = timeout
         self.destination = destination
         self.ledger = ledger
@@ -126,6 +140,7 @@ class Job:
         self.files: list[Path] = []
         self.error: BaseException | None = None
         self.on_event: Callable[[StreamEvent], None] | None = None
+        self._scheduler: JobScheduler | None = None
         self._callbacks: list[Callable[[Job], None]] = []
         self._done = False
 
@@ -168,7 +183,21 @@ class Job:
         """Nobody waits for this job any more."""
         return self.status is JobStatus.CANCELLED
 
+    @property
+    def position(self) -> int | None:
+        """How many jobs go before it, should nothing change; None when it does not wait in a queue (any more)."""
+        return None if self._scheduler is None or self._done else self._scheduler.ahead(self)
+
     # ---- for the scheduler and the pipeline
+
+    def scheduled(self, scheduler: JobScheduler) -> None:
+        """It is in this scheduler's hands."""
+        self._scheduler = scheduler
+
+    def leave_slot(self) -> None:
+        """Its generation has ended and its slot is free; what follows, such as a download, needs none."""
+        if self._scheduler is not None:
+            self._scheduler.slot_left(self)
 
     def add_done_callback(self, callback: Callable[[Job], None]) -> None:
         """Call `callback(job)` when the job ends; at once if it has."""

@@ -83,6 +83,7 @@ class Pipeline:
         Raises: Refused, or any NanoBananaError that the job ended with.
         """
         generation = await self._generate(job, slot)
+        job.leave_slot()
         job.credits_used = generation.credits_used
         await job.ledger.finished(job, generation)
         raise_for_failure(generation)

@@ -1,16 +1,15 @@
-"""Who runs when: the queue, priorities, admission, close. Never talks HTTP.
+"""Who runs when: the queue, the room in it, admission, close. Never talks HTTP.
 
 One dispatcher waits for work, then for a slot, and only then picks the job: whoever is most urgent at the moment a
-slot is free gets it. A refused job returns to its old place, which is before everything younger. Every job runs in
-one task under the scheduler's own group, so that a user's cancellation never reaches into a submission.
+slot is free gets it (`_queue`), also one that still waits for room in the queue. A refused job returns to its old
+place. Every job runs in one task under the scheduler's own group, so that a user's cancellation never reaches into a
+submission.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import heapq
-import itertools
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -25,10 +24,14 @@ from ._exceptions import (
     InsufficientCreditsError,
     NanoBananaError,
     PermissionDeniedError,
+    QueueFullError,
 )
 from ._job import Job, JobStatus
 from ._limiter import Limiter, Slot
+from ._outlook import SlotLengths, expected_wait
 from ._pipeline import Refused
+from ._queue import AGEING, FairQueue
+from ._room import Room
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,51 +39,11 @@ _LOGGER = logging.getLogger(__name__)
 _ACCOUNT_ERRORS = (AuthenticationError, InsufficientCreditsError, PermissionDeniedError, BlockedError)
 
 
-class JobQueue:
-    """Jobs by priority (higher first), then age. Cancelled ones leave at once."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Job]] = []
-        self._places: dict[str, tuple[float, int]] = {}  # a job keeps its place through refusals
-        self._waiting: set[str] = set()
-        self._ages = itertools.count()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def push(self, job: Job) -> None:
-        """Add a job, or put a refused one back where it was."""
-        place = self._places.setdefault(job.id, (-job.priority, next(self._ages)))
-        self._waiting.add(job.id)
-        heapq.heappush(self._heap, (*place, job))
-
-    def pop(self) -> Job | None:
-        """Take the most urgent job."""
-        while self._heap:
-            job = heapq.heappop(self._heap)[-1]
-            if job.id in self._waiting:
-                self._waiting.remove(job.id)
-                return job
-        return None
-
-    def forget(self, job: Job) -> None:
-        """The job ended: it needs no place any more."""
-        self._waiting.discard(job.id)
-        self._places.pop(job.id, None)
-        if len(self._heap) > 2 * len(self._waiting):
-            self._heap = [entry for entry in self._heap if entry[-1].id in self._waiting]
-            heapq.heapify(self._heap)
-
-    def waiting(self) -> list[Job]:
-        """The jobs that wait, in no order."""
-        return [entry[-1] for entry in self._heap if entry[-1].id in self._waiting]
-
-
 @dataclass(frozen=True, slots=True)
 class SchedulerStatistics:
     """Jobs by where they are, and what became of the others so far.
 
-    `abandoned` were cancelled, but their generation still runs at the service.
+    `abandoned` were cancelled, but their generation still runs at the service; `cancelled` counts all that were.
     """
 
     queued: int
@@ -90,24 +53,35 @@ class SchedulerStatistics:
     abandoned: int
     completed: int
     failed: int
+    cancelled: int
     credits_used: int
 
 
 class Scheduler:
-    """Feeds jobs to `run`, one slot each, until it is stopped. At most `max_queued` wait."""
+    """Feeds jobs to `run`, one slot each, until it is stopped. At most `max_queued` wait.
+
+    For each slot that jobs of a lower priority are passed over, they become `ageing` points more urgent.
+    """
 
     def __init__(
-        self, limiter: Limiter, run: Callable[[Job, Slot], Awaitable[None]], *, max_queued: int = 10_000
+        self,
+        limiter: Limiter,
+        run: Callable[[Job, Slot], Awaitable[None]],
+        *,
+        max_queued: int = 10_000,
+        ageing: float = AGEING,
     ) -> None:
         self._limiter = limiter
         self._run_in_slot = run
-        self._room = asyncio.Semaphore(max_queued)
-        self._newcomers: set[Job] = set()  # those that hold a place of `_room`: from their arrival to their first slot
-        self._queue = JobQueue()
+        self._max_queued = max_queued
+        self._room: Room[Job] = Room(max_queued)  # for those that come, until their first slot
+        self._queue: FairQueue[Job] = FairQueue(ageing=ageing)
         self._live: set[Job] = set()
+        self._in_slot: dict[Job, float] = {}  # since when
+        self._lengths = SlotLengths()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed: set[asyncio.Future[None]] = set()
-        self._completed = self._failed = self._credits_used = 0
+        self._completed = self._failed = self._cancelled = self._credits_used = 0
         self._scope: anyio.CancelScope | None = None
         self._stopped = False
 
@@ -127,14 +101,13 @@ class Scheduler:
             _LOGGER.exception("the scheduler stopped unexpectedly")
         finally:
             self._stopped = True
-            for job in (*self._queue.waiting(), *self._live):
+            for job in (*self._queue, *self._live):
                 job.cancel("the client was closed")
             self._wake()
 
     def stop(self) -> None:
         """Submit nothing more, and let `serve` come to its end. Idempotent."""
         self._stopped = True
-        self._room.release()
         if self._scope is not None:
             self._scope.cancel()
 
@@ -144,28 +117,53 @@ class Scheduler:
         for task in self._tasks:
             task.cancel()
 
-    async def enqueue(self, job: Job) -> None:
-        """Add a job, waiting for room first. Cancelled while waiting, the job was never added."""
-        await self._room.acquire()
-        if self._stopped:
-            self._room.release()  # the next one who waits shall hear of it as well
-            raise RuntimeError("the client is closed; open a new one")
-        self._newcomers.add(job)
-        self._queue.push(job)
+    async def enqueue(self, job: Job, *, wait_for_room: bool = True) -> None:
+        """Add a job; while there is no room in the queue, wait. Cancelled while waiting, the job is.
+
+        Raises: QueueFullError instead of waiting, if told so; then the job was not added.
+        """
+        self._check_open()
+        if self._room.full and not wait_for_room:
+            await asyncio.sleep(0)  # those that have a slot to go to leave now
+            self._check_open()
+            if self._room.full:
+                raise self._full(job)
+        place = self._room.enter(job, priority=job.priority)
+        self._queue.push(job, priority=job.priority, group=job.group)
+        job.scheduled(self)
         job.add_done_callback(self._forget)  # at once, should it have been cancelled meanwhile
         self._wake()
+        if place is not None:
+            await self._wait_for(place, job)
+
+    def ahead(self, job: Job) -> int | None:
+        """How many go before a job; None when it does not wait."""
+        return self._queue.ahead(job)
+
+    def expected_wait(self, *, priority: float = 0, group: str | None = None) -> float | None:
+        """Seconds until a job that came now would get a slot; None while it is not known how long they are held."""
+        ahead = self._queue.ahead_of_new(priority=priority, group=group)
+        return expected_wait(ahead, self._limiter.statistics(), self._lengths.mean)
+
+    def slot_left(self, job: Job) -> None:
+        """A job's slot is free again. Idempotent."""
+        self._queue.done(job)
+        since = self._in_slot.pop(job, None)
+        if since is not None and job.generation_id is not None:
+            self._lengths.add(asyncio.get_running_loop().time() - since)
 
     def statistics(self) -> SchedulerStatistics:
         """The jobs of this moment."""
         states = Counter(job.status for job in self._live)
         return SchedulerStatistics(
-            queued=len(self._queue),
+            queued=len(self._queue) - self._room.outside,
             submitting=states[JobStatus.SUBMITTING] + states[JobStatus.QUEUED],
             running=states[JobStatus.RUNNING],
             downloading=states[JobStatus.COMPLETED] + states[JobStatus.STORED],
             abandoned=states[JobStatus.CANCELLED],
             completed=self._completed,
             failed=self._failed,
+            cancelled=self._cancelled,
             credits_used=self._credits_used,
         )
 
@@ -188,7 +186,8 @@ class Scheduler:
             slot.release()
             return
         self._live.add(job)
-        self._make_room(job)
+        self._in_slot[job] = asyncio.get_running_loop().time()
+        self._room.leave(job)
         self._wake()
         jobs.start_soon(self._run, job, slot)
 
@@ -201,7 +200,8 @@ class Scheduler:
             await self._run_in_slot(job, slot)
         except Refused:
             if not job.done():
-                self._queue.push(job)
+                self._in_slot.pop(job, None)
+                self._queue.put_back(job)
         except NanoBananaError as error:
             self._fail(job, error)
         except Exception as error:
@@ -209,6 +209,8 @@ class Scheduler:
             job.fail(error)
         finally:
             slot.release()
+            if job in self._in_slot:
+                self.slot_left(job)
             self._tasks.discard(task)
             self._live.discard(job)
             self._credits_used += job.credits_used or 0
@@ -221,22 +223,43 @@ class Scheduler:
         error.credits_used = error.credits_used if error.credits_used is not None else job.credits_used
         job.fail(error)
         if isinstance(error, _ACCOUNT_ERRORS) and job.generation_id is None:
-            for waiting in self._queue.waiting():
+            for waiting in list(self._queue):
                 waiting.fail(_not_sent(error))
 
-    def _make_room(self, job: Job) -> None:
-        if job in self._newcomers:
-            self._newcomers.remove(job)
-            self._room.release()
-
     def _forget(self, job: Job) -> None:
-        self._make_room(job)
-        self._queue.forget(job)
+        self._room.leave(job)
+        self._queue.discard(job)
         if job.error is None:
             self._completed += 1
+        elif job.cancelled:
+            self._cancelled += 1
         else:
             self._failed += 1
         self._wake()
+
+    # ---- the room
+
+    async def _wait_for(self, place: asyncio.Future[None], job: Job) -> None:
+        try:
+            await place
+        except BaseException:
+            job.cancel("whoever queued it was cancelled")
+            raise
+        if self._stopped:
+            job.cancel("the client was closed")
+            self._check_open()
+
+    def _full(self, job: Job) -> QueueFullError:
+        wait = self.expected_wait(priority=job.priority, group=job.group)
+        room = expected_wait(0, self._limiter.statistics(), self._lengths.mean)
+        told = "" if wait is None else f"; a job that came now would wait about {wait:.0f} s"
+        return QueueFullError(
+            f"{self._max_queued} jobs wait already, which is max_queued{told}", expected_wait=wait, retry_after=room
+        )
+
+    def _check_open(self) -> None:
+        if self._stopped:
+            raise RuntimeError("the client is closed; open a new one")
 
     # ---- waiting
 

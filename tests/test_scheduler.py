@@ -15,6 +15,7 @@ from nanobanana_async import (
     JobStatus,
     NanoBananaError,
     PermissionDeniedError,
+    QueueFullError,
 )
 from nanobanana_async.emulator import Fault, FaultPlan
 
@@ -96,9 +97,165 @@ async def test_a_job_cancelled_while_it_waits_for_room_is_never_sent(online, new
 
 
 async def test_room_for_nobody_is_refused():
-    """A queue without a place would wait forever."""
+    """A queue without a place would wait forever; nobody knows what is more urgent than nan."""
     with pytest.raises(ConfigurationError, match="max_queued"):
         Client("nb_test", max_queued=0)
+    with pytest.raises(ConfigurationError, match="ageing"):
+        Client("nb_test", ageing=-1)
+
+
+async def test_an_urgent_job_needs_no_room_to_get_the_next_slot(online):
+    """Whoever waits for room is in the race for the next slot all the same."""
+    async with online(duration=math.inf, client={"max_queued": 1}) as (emulator, client):
+        jobs = [await client.submit("runs")]
+        await emulator.until(lambda: emulator.ledger.active == 1)
+        jobs.append(await client.submit("waits"))
+        late = [asyncio.create_task(client.submit(name, priority=n)) for n, name in enumerate(("third", "urgent"))]
+        await asyncio.sleep(0)
+        emulator.duration = 0.005
+        emulator.finish()
+        await results_of(jobs + [await task for task in late])
+        assert emulator.ledger.charged_prompts() == ["runs", "urgent", "waits", "third"]
+
+
+async def test_whoever_stops_waiting_for_room_has_queued_nothing(online):
+    """A caller that is cancelled meanwhile pays for nothing."""
+    async with online(duration=math.inf, client={"max_queued": 1}) as (emulator, client):
+        jobs = [await client.submit("runs")]
+        await emulator.until(lambda: emulator.ledger.active == 1)
+        jobs.append(await client.submit("waits"))
+        late = asyncio.create_task(client.submit("not any more", priority=5))
+        await asyncio.sleep(0)
+        late.cancel()
+        await asyncio.wait((late,))
+        assert late.cancelled()
+        assert client.statistics().queued == 1
+        emulator.duration = 0.005
+        emulator.finish()
+        await results_of(jobs)
+        await client.idle()
+        assert emulator.ledger.charged_prompts() == ["runs", "waits"]
+
+
+async def test_a_full_queue_can_be_an_error(online):
+    """It tells how long the wait would be; nothing is queued, sent or lost, and the others go on."""
+    async with online(duration=0.03, client={"max_queued": 1}) as (emulator, client):
+        await client.generate("tells how long they take")
+        emulator.duration = math.inf
+        running = await client.submit("runs")
+        await emulator.until(lambda: emulator.ledger.active == 1)
+        waiting = await client.submit("waits", wait_for_room=False)
+        for ask in (client.submit, client.generate):
+            with pytest.raises(QueueFullError, match="1 jobs wait already") as caught:
+                await ask("one too many", wait_for_room=False)
+        with pytest.raises(QueueFullError):
+            async with client.stream("one too many", wait_for_room=False):
+                pytest.fail("there is no room")
+        error = caught.value
+        assert error.retryable
+        assert 0 < error.retry_after < error.expected_wait == client.expected_wait()
+        assert client.statistics().queued == 1
+        emulator.duration = 0.005
+        emulator.finish()
+        await results_of([running, waiting])
+        assert emulator.ledger.charged_prompts() == ["tells how long they take", "runs", "waits"]
+
+
+async def test_a_queue_is_not_full_while_slots_are_free(online):
+    """Jobs submitted in one go may not have reached the slots that are there for them."""
+    async with online(limit=4, duration=math.inf, client={"max_queued": 2, "max_concurrency": 4}) as (emulator, client):
+        emulator.duration = 0.005
+        await asyncio.gather(*(client.generate(f"learn {n}") for n in range(4)))
+        emulator.duration = math.inf
+        jobs = [await client.submit(f"cat {n}", wait_for_room=False) for n in range(6)]
+        with pytest.raises(QueueFullError):
+            await client.submit("one too many", wait_for_room=False)
+        emulator.duration = 0.005
+        await emulator.until(lambda: emulator.ledger.active == 4)
+        emulator.finish()
+        await results_of(jobs)
+
+
+# ---- what is told of the queue
+
+
+async def test_a_job_tells_its_position(online):
+    """How many go before it; None before it is queued, and once it has its slot."""
+    async with online(duration=math.inf) as (emulator, client):
+        running = await client.submit("runs")
+        await emulator.until(lambda: emulator.ledger.active == 1)
+        jobs = [await client.submit(name) for name in ("a", "b", "c")]
+        urgent = await client.submit("urgent", priority=1)
+        assert [job.position for job in (running, urgent, *jobs)] == [None, 0, 1, 2, 3]
+        jobs[0].cancel()
+        assert [job.position for job in jobs] == [None, 1, 2]
+        emulator.duration = 0.005
+        emulator.finish()
+        await results_of([running, urgent, *jobs])
+        assert {job.position for job in jobs} == {None}
+
+
+async def test_the_expected_wait_grows_with_the_queue(online):
+    """From the queue ahead, the slots, and how long they were held; unknown until one has been."""
+    async with online(duration=math.inf, limit=2) as (emulator, client):
+        assert client.expected_wait() == 0.0
+        first = [await client.submit("a"), await client.submit("b")]
+        await emulator.until(lambda: emulator.ledger.active == 2)
+        assert client.expected_wait() is None
+        emulator.finish()
+        await results_of(first)
+        jobs = [await client.submit(f"cat {n}") for n in range(6)]
+        await emulator.until(lambda: emulator.ledger.active == 2)
+        mean = client.expected_wait(priority=1) * 2 / 0.5
+        assert client.expected_wait() == pytest.approx(4.5 * mean / 2)
+        assert client.expected_wait(group="has no slot yet") == pytest.approx(0.5 * mean / 2)
+        for job in jobs:
+            job.cancel()
+
+
+async def test_cancelled_jobs_have_failed_in_nobodys_eyes(online):
+    """They have a number of their own."""
+    async with online(duration=math.inf) as (emulator, client):
+        running, waiting = await client.submit("runs"), await client.submit("waits")
+        await emulator.until(lambda: emulator.ledger.active == 1)
+        running.cancel()
+        waiting.cancel()
+        now = client.statistics()
+        assert (now.cancelled, now.failed, now.completed, now.abandoned) == (2, 0, 0, 1)
+        emulator.finish()
+
+
+# ---- groups, and batches behind
+
+
+async def test_a_small_group_does_not_wait_behind_a_large_one(online):
+    """They share the slots evenly while both have work."""
+    async with online(duration=math.inf) as (emulator, client):
+        jobs = [await client.submit("runs", group="many")]
+        await emulator.until(lambda: emulator.ledger.active == 1)
+        jobs += [await client.submit(f"many {n}", group="many") for n in range(5)]
+        jobs += [await client.submit(f"few {n}", group="few") for n in range(2)]
+        emulator.duration = 0.002
+        emulator.finish()
+        await results_of(jobs)
+        order = [prompt.split()[0] for prompt in emulator.ledger.charged_prompts()]
+        assert order == ["runs", "many", "few", "many", "few", "many", "many", "many"]
+
+
+async def test_an_interactive_job_beside_a_map_gets_the_next_free_slot(online):
+    """And costs the map no more than that slot, without anybody having named a priority."""
+    async with online(limit=2, duration=0.01) as (emulator, client):
+        async with client.map(f"row {n}" for n in range(120)) as outcomes:
+            taken = 0
+            async for _ in outcomes:
+                taken += 1
+                if taken % 10 == 0:
+                    before = emulator.ledger.charges
+                    await client.generate(f"urgent after {before}")
+        charged = emulator.ledger.charged_prompts()
+        urgent = [(place, int(prompt.split()[-1])) for place, prompt in enumerate(charged) if "urgent" in prompt]
+        assert len(urgent) == 12
+        assert all(place <= before + 2 for place, before in urgent)  # a POST for each slot may have been on its way
 
 
 REFUSED_ACCOUNTS = {
