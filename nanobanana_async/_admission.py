@@ -7,16 +7,21 @@ credits, so it is also how a limit that nobody announces is found. Held here, al
 
 * `running` generations hold a slot on the server; `submitting` POSTs have not been answered; *forsaken* ones may
   still run, but nobody watches them, so each is counted until its deadline passes.
-* `announced` is the limit as told by X-RateLimit-Limit or a 429's body; `others` is what other processes hold of it.
-* `window` is the bound found from refusals that tell no number: what was taken when the refusal came, at least 1.
-* Nothing announced and nothing refused yet: the *ramp*. One POST at a time, each acceptance permits one more.
-* Where only open requests hold a slot (`_scope`), what is announced and active says nothing of generations: the
-  ramp goes on until a 503, which sets the window, and a 429 was a collision that leaves it as it is.
+* `announced` is the limit as told by X-RateLimit-Limit or a 429's body; `others` is what other processes hold of it,
+  `extra` what was taken beyond it all the same.
+* `found` is the bound from 429s that tell no number: what was taken when the refusal came, at least 1.
+* `server` is the bound from 503s (`_window`).
+* No bound known, or filling up again after a refusal that told no number: *feeling*. What has run at once already
+  may do so again, and beyond it a few at a time are tried.
+* Where only open requests hold a slot (`_scope`), what is announced and active says nothing of generations: they are
+  bounded by the server alone, and a 429 was a collision that changes no bound.
 
-A refusal starts one cool-down for everybody (Retry-After is its floor); after it one single POST goes out, and only
-its acceptance lets the rest follow. So does a lost answer: a service that loses one may lose them all, each paid.
-What a refusal took away (`window`, `others`) is asked for again, one slot at a time, only when every slot is full,
-never beyond an announced limit, and after a hold-off that doubles each time the answer is no.
+A refusal starts one cool-down for everybody; after it one single POST goes out, and only its acceptance lets the rest
+follow (`_cooldown`).
+
+With every slot full, one more is asked for, rarely: what others held, or a limit that was raised, is found so, slot
+by slot, for as long as the answer is yes. Each no waits longer (`_questions`). The first such question also tells
+what holds a slot.
 
 POSTs still under way when a refusal comes count as taken. Should they be refused as well, each says so itself, so
 the numbers are right once the last one is answered, in whatever order.
@@ -29,18 +34,20 @@ it is never zero. Time is an argument everywhere.
 from __future__ import annotations
 
 import heapq
+import math
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from ._retry import Backoff, Uniform, respect_floor
+from ._cooldown import CoolDown
+from ._questions import Questions, Source
+from ._retry import Uniform
 from ._scope import Scope, ScopeJudge
+from ._window import Window
 from ._wire import RateLimit
 
-COOL_DOWN = Backoff(initial_delay=0.5, max_delay=30.0, jitter=0.5)
-FIRST_HOLD_OFF = 30.0  # seconds before a slot that was refused is asked for again
-MAX_HOLD_OFF = 1800.0  # two refused questions an hour, at most
-MAX_RETRY_AFTER = 600.0  # seconds; a longer one is taken for a mistake, because to ask too early costs nothing
+MOST_TRIED = 5  # at a time beyond what is known to fit: as many may be refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,22 @@ class AdmissionStatistics:
     open_requests: int = 0
 
 
+@dataclass(slots=True)
+class _Known:
+    """What answers have told or shown of the account's slots."""
+
+    announced: int | None = None
+    others: int = 0
+    extra: int = 0
+    found: int | None = None
+    proved: int = 0  # how many have run at once since the last refusal without a number
+    refilling: bool = False
+    refusals: int = 0
+    acceptances: int = 0
+    seen: int = 0  # how many surely ran at the last acceptance
+    limit_then: int | None = None  # as it was announced at that acceptance
+
+
 class Admission:
     """Decides whether one more generation may be submitted. `max_concurrency` is the user's own ceiling."""
 
@@ -67,37 +90,32 @@ class Admission:
         self.max_concurrency = max_concurrency
         self.open_requests = 0  # told by whoever opens them
         self._uniform = uniform
-        self._judge = ScopeJudge(scope)
         self._running = 0
         self._submitting = 0
         self._forsaken: list[float] = []  # a heap of deadlines
-        self._announced: int | None = None
-        self._others = 0
-        self._window: int | None = None
-        self._refusals = 0
-        self._cool_until = float("-inf")
-        self._cool_delays: Iterator[float] | None = None  # alive from a refusal to the next acceptance
-        self._hold_off = FIRST_HOLD_OFF
-        self._ask_at = float("inf")  # when a refused slot may be asked for again
-        self._asking = False
+        self._known = _Known()
+        self._judge = ScopeJudge(scope, set_by_user=scope is not None)
+        self._server = Window()
+        self._cool = CoolDown()
+        self._questions = Questions()
 
     # ---- asking
 
     def available(self, now: float) -> int:
         """How many may be submitted right now."""
         self._let_go(now)
-        if now < self._cool_until or (self._one_at_a_time and self._submitting):
+        if now < self._cool.until or (self._cool.cautious and self._submitting):
             return 0
-        room = self._capacity() - self._taken
+        room = self._reach() - self._taken
         if room <= 0:
             return 1 if room == 0 and self._may_ask(now) else 0
-        return 1 if self._one_at_a_time else room
+        return 1 if self._cool.cautious else room
 
     def admit(self, now: float) -> bool:
         """Take one admission, if there is one."""
         if self.available(now) <= 0:
             return False
-        self._asking = self._asking or self._taken >= self._capacity()
+        self._questions.asking = self._questions.asking or self._taken >= self._reach()
         self._submitting += 1
         return True
 
@@ -105,38 +123,48 @@ class Admission:
         """When time alone may make room: the end of the cool-down, a hold-off, or a forsaken slot. None: never."""
         if self.available(now) > 0:
             return now
-        moments = (self._cool_until, self._ask_at, *self._forsaken[:1])
-        return min((moment for moment in moments if now < moment < float("inf")), default=None)
+        moments = (self._cool.until, self._questions.ask_at, *self._forsaken[:1])
+        return min((moment for moment in moments if moment is not None and moment > now), default=None)
 
     # ---- being told
 
     def accepted(self, rate_limit: RateLimit, now: float) -> None:
         """A submission was taken: it runs."""
+        known = self._known
         self._submitting -= 1
         self._running += 1
-        if now >= self._cool_until:  # an earlier one went out before the refusal, so it says nothing new
-            self._cool_delays = None
+        self._cool.accepted(now)
         self._judge.submission_accepted()
-        if self._asking:
+        self._server.accepted(self._taken)
+        known.proved = max(known.proved, self._certain)
+        known.acceptances += 1
+        known.seen = 1
+        self._questions.looked = False
+        if self._questions.asking:
             self._grow()
-        self.observed(rate_limit)
+        self.observed(rate_limit, now)
+        known.limit_then = known.announced
+        known.refilling = known.refilling and known.proved < self._capacity()
 
-    def refused(self, rate_limit: RateLimit, now: float, *, busy: bool = True) -> None:
-        """A submission met 503 (`busy`) or 429: nothing runs, nothing was charged."""
+    def refused(self, rate_limit: RateLimit, now: float, *, busy: bool = False, alone: bool = False) -> None:
+        """A submission met 503 (`busy`) or 429: nothing runs, nothing was charged.
+
+        `alone`: no other request of ours was open at any moment of it.
+        """
         self._submitting -= 1
-        self._refusals += 1
-        if self._collided(rate_limit, busy=busy):
-            self._asking = self._asking and self._submitting > 0
-            self._cool(rate_limit.retry_after, now)
-            return
-        self._shrink(rate_limit)
-        self._hold(now)
-        self._cool(rate_limit.retry_after, now)
+        self._known.refusals += 1
+        if busy:
+            self._crowded(now)
+        elif self._by_request:
+            self._collided(rate_limit, now, alone=alone)
+        else:
+            self._shrink(rate_limit, now, alone=alone)
+        self._cool.begin(rate_limit.retry_after, now, self._uniform)
 
     def withdrawn(self) -> None:
         """An admission was not used, or its submission never left or was refused for good."""
         self._submitting -= 1
-        self._asking = self._asking and self._submitting > 0
+        self._questions.asking = self._questions.asking and self._submitting > 0
 
     def recalled(self) -> None:
         """One that was presumed to run is still being submitted after all."""
@@ -156,30 +184,45 @@ class Admission:
         """A submission's answer was lost: it may run, and counts until `until`."""
         self.withdrawn()
         heapq.heappush(self._forsaken, until)
-        self._cool(None, now)
+        self._cool.begin(None, now, self._uniform)
 
-    def observed(self, rate_limit: RateLimit) -> None:
+    def observed(self, rate_limit: RateLimit, now: float) -> None:
         """Any answer's headers: the limit, and how much of it is used by others."""
         if rate_limit.limit is not None:
-            self._announce(rate_limit.limit)
-        if rate_limit.active is not None and self._announced is not None and not self._by_request:
-            self._others = max(0, rate_limit.active - self._taken)
+            self._announce(rate_limit.limit, now)
+        if rate_limit.active is not None and self._known.announced is not None and not self._by_request:
+            self._known.others = max(0, rate_limit.active - self._taken)
 
-    def looked(self, rate_limit: RateLimit, *, running: bool) -> None:
-        """A look at a generation was answered: by its headers, and whether it still runs."""
+    def looked(self, rate_limit: RateLimit, now: float, *, running: bool, seen_at: int = 0) -> int:
+        """A look at a generation was answered: by its headers, and whether it still runs.
+
+        `seen_at` is what this returned for the same generation before: so each is counted once an acceptance.
+        """
+        known = self._known
         if running:
-            self._judged(lambda: self._judge.seen_running(rate_limit.active))
-        self.observed(rate_limit)
+            self._questions.looked = True
+            known.seen += seen_at < known.acceptances
+            open_requests = self.open_requests + 1  # this very look, which has just been closed
+            self._judged(lambda: self._judge.seen_running(rate_limit.active, open_requests=open_requests), now)
+        self.observed(rate_limit, now)
+        if known.limit_then is not None and known.seen > known.limit_then:
+            self._judged(self._judge.seen_beyond_limit, now)
+        return known.acceptances
 
-    def look_refused(self, rate_limit: RateLimit) -> None:
+    def look_refused(self, rate_limit: RateLimit, now: float) -> None:
         """A look met 429."""
-        self._judged(self._judge.look_refused)
-        self.observed(rate_limit)
+        self._judged(self._judge.look_refused, now)
+        self.observed(rate_limit, now)
+
+    @property
+    def acceptances(self) -> int:
+        """How many submissions were taken so far; a generation just accepted was seen at this one."""
+        return self._known.acceptances
 
     @property
     def open_limit(self) -> int | None:
         """How many requests may be open at once; None where they hold no slot. One, while no number is told."""
-        return (self._announced or 1) if self._by_request else None
+        return (self._known.announced or 1) if self._by_request else None
 
     def statistics(self, now: float) -> AdmissionStatistics:
         """The numbers of this moment."""
@@ -188,13 +231,34 @@ class Admission:
             running=self._running,
             submitting=self._submitting,
             forsaken=len(self._forsaken),
-            limit=None if self._ramping else self._capacity(),
-            others=self._others,
-            refusals=self._refusals,
-            cool_down=max(0.0, self._cool_until - now),
+            limit=None if self._unbounded else int(self._capacity()),
+            others=self._known.others,
+            refusals=self._known.refusals,
+            cool_down=max(0.0, self._cool.until - now),
             scope=self._judge.scope,
             open_requests=self.open_requests,
         )
+
+    # ---- shared by several processes
+
+    def facts(self) -> dict[str, Any]:
+        """What was told and found out, without the counts of who holds what. It can be written as JSON."""
+        return {
+            "known": asdict(self._known),
+            "judge": asdict(self._judge),
+            "server": asdict(self._server),
+            "cool": asdict(self._cool),
+            "questions": asdict(self._questions),
+        }
+
+    def restore(self, facts: dict[str, Any], *, running: int, submitting: int, forsaken: Iterable[float]) -> None:
+        """Take over another one's facts, and who holds what. Times are of the clock that the facts were made with."""
+        self._known = _Known(**facts["known"])
+        self._judge = ScopeJudge(**facts["judge"])
+        self._server = Window(**facts["server"])
+        self._cool = CoolDown(**facts["cool"])
+        self._questions = Questions(**facts["questions"])
+        self._running, self._submitting, self._forsaken = running, submitting, sorted(forsaken)
 
     # ---- inside
 
@@ -203,92 +267,104 @@ class Admission:
         return self._running + self._submitting + len(self._forsaken)
 
     @property
+    def _certain(self) -> int:
+        """What was accepted, or may have been."""
+        return self._running + len(self._forsaken)
+
+    @property
     def _by_request(self) -> bool:
         return self._judge.scope == "request"
 
     @property
     def _bound(self) -> int | None:
         """What the announced limit says of generations."""
-        return None if self._by_request else self._announced
+        return None if self._by_request else self._known.announced
 
     @property
-    def _ramping(self) -> bool:
-        return self._bound is None and self._window is None
+    def _unbounded(self) -> bool:
+        return self._bound is None and self._known.found is None and self._server.bound is None
 
-    @property
-    def _one_at_a_time(self) -> bool:
-        return self._ramping or self._cool_delays is not None
-
-    def _capacity(self) -> int:
-        bounds = [bound for bound in (self.max_concurrency, self._window) if bound is not None]
+    def _capacity(self) -> float:
+        """All bounds there are."""
+        bounds = (self.max_concurrency, self._known.found, self._server.bound)
+        least = min((bound for bound in bounds if bound is not None), default=math.inf)
         if self._bound is not None:
-            bounds.append(self._bound - self._others)
-        if self._ramping:
-            bounds.append(self._running + len(self._forsaken) + 1)
-        return max(1, min(bounds))
+            least = min(least, self._bound - self._known.others + self._known.extra)
+        return max(1, least)
+
+    def _reach(self) -> int:
+        """How many may be taken now: the capacity, or as far as it may be felt for."""
+        capacity = self._capacity()
+        if self._unbounded or self._known.refilling:
+            proved = max(self._known.proved, self._certain)
+            capacity = min(capacity, proved + min(MOST_TRIED, 1 + proved // 8))
+        return int(capacity)
 
     def _may_ask(self, now: float) -> bool:
         """Whether one slot beyond the capacity may be asked for: only with all slots really running."""
-        below = all(most is None or self._taken < most for most in (self.max_concurrency, self._bound))
-        return below and now >= self._ask_at and not self._submitting
+        below = all(most is None or self._taken < most for most in (self.max_concurrency, self._server.bound))
+        return below and not self._submitting and self._questions.due(now)
 
-    def _announce(self, limit: int) -> None:
+    def _announce(self, limit: int, now: float) -> None:
         """A limit that changed speaks louder than what was found out before."""
-        if limit != self._announced:
-            self._announced = limit
+        if limit != self._known.announced:
+            self._known.announced = limit
             if not self._by_request:
-                self._start_over()
+                self._start_over(now)
 
-    def _start_over(self) -> None:
-        self._window, self._others, self._hold_off = None, 0, FIRST_HOLD_OFF
+    def _start_over(self, now: float) -> None:
+        known = self._known
+        known.found, known.others, known.extra, known.refilling = None, 0, 0, False
+        self._questions.start_over(known.announced, self._judge.scope, now)
 
-    def _collided(self, rate_limit: RateLimit, *, busy: bool) -> bool:
-        """Whether this refusal was about open requests, and says nothing of generations."""
-        if busy or not self._by_request:
-            return False
-        self._announce(rate_limit.limit or self._announced or 1)
-        self._judged(lambda: self._judge.submission_refused(alone=self.open_requests <= 1))
-        return True
+    def _crowded(self, now: float) -> None:
+        """The server is full, whoever filled it. Once cautious, only the burst that began it says how many fit."""
+        self._questions.asking = False
+        same_burst = now < self._cool.until
+        if same_burst or not self._cool.cautious:
+            self._server.refused(self._taken, same_burst=same_burst and self._cool.cautious)
+        self._feel_anew()
 
-    def _judged(self, tell: Callable[[], None]) -> None:
+    def _collided(self, rate_limit: RateLimit, now: float, *, alone: bool) -> None:
+        """This refusal was about open requests, and says nothing of generations."""
+        self._announce(rate_limit.limit or self._known.announced or 1, now)
+        self._judged(lambda: self._judge.submission_refused(alone=alone, running=self._running), now)
+        self._questions.asking = self._questions.asking and self._submitting > 0
+
+    def _shrink(self, rate_limit: RateLimit, now: float, *, alone: bool) -> None:
+        """The account's slots are taken."""
+        known = self._known
+        self._judge.submission_refused(alone=alone, running=self._running)
+        if rate_limit.limit is None:
+            known.found = max(1, self._taken)
+            self._feel_anew()
+        else:
+            self._announce(rate_limit.limit, now)
+            active = rate_limit.active if rate_limit.active is not None else rate_limit.limit
+            known.others, known.extra = max(0, active - self._taken), 0
+        source: Source = "found" if rate_limit.limit is None else "others" if known.others else "told"
+        self._questions.refused(self._taken, source, self._judge.scope, now)
+
+    def _grow(self) -> None:
+        """The answer was yes: there may be more where that came from, so ask on."""
+        self._questions.accepted(self._taken)
+        known = self._known
+        if known.others:
+            known.others -= 1
+        elif known.found is not None:
+            known.found = max(known.found, self._taken)
+        elif self._bound is not None:
+            known.extra = max(known.extra, self._taken - self._bound)
+
+    def _feel_anew(self) -> None:
+        self._known.proved, self._known.refilling = self._certain, True
+
+    def _judged(self, tell: Callable[[], None], now: float) -> None:
         """What was found out in one scope doesn't hold in another."""
         before = self._judge.scope
         tell()
         if "request" in (before, self._judge.scope) and before != self._judge.scope:
-            self._start_over()
-
-    def _grow(self) -> None:
-        """The answer was yes: there may be more where that came from, so ask on."""
-        self._asking = False
-        self._hold_off = FIRST_HOLD_OFF
-        if self._others:
-            self._others -= 1
-        elif self._window is not None:
-            self._window = max(self._window, self._taken)
-
-    def _shrink(self, rate_limit: RateLimit) -> None:
-        if rate_limit.limit is None:
-            self._window = max(1, self._taken)
-            return
-        self._announce(rate_limit.limit)
-        active = rate_limit.active if rate_limit.active is not None else rate_limit.limit
-        self._others = max(0, active - self._taken)
-
-    def _hold(self, now: float) -> None:
-        if self._asking:
-            self._asking = False
-            self._hold_off = min(self._hold_off * 2, MAX_HOLD_OFF)
-        self._ask_at = now + self._hold_off
-
-    def _cool(self, retry_after: float | None, now: float) -> None:
-        """One cool-down for a burst: refusals that arrive during it may only lengthen it to their own floor."""
-        floor = None if retry_after is None else min(retry_after, MAX_RETRY_AFTER)
-        if self._cool_delays is None:
-            self._cool_delays = COOL_DOWN.delays(self._uniform)
-        elif now < self._cool_until:
-            self._cool_until = max(self._cool_until, now + (floor or 0.0))
-            return
-        self._cool_until = now + respect_floor(next(self._cool_delays), floor)
+            self._start_over(now)
 
     def _let_go(self, now: float) -> None:
         while self._forsaken and self._forsaken[0] <= now:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
 
 
 class Gate:
@@ -14,6 +14,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.open = 0
+        self.opened = 0  # so far
         self._width: int | None = None
         self._waiting: list[tuple[bool, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
@@ -28,20 +29,27 @@ class Gate:
         self._width = width
         self._let_in()
 
-    @asynccontextmanager
-    async def request(self, *, submission: bool = False) -> AsyncIterator[None]:
-        """One open request. Cancelled while waiting, it was never open."""
-        await self._enter(submission)
-        try:
-            yield
-        finally:
-            self.open -= 1
-            self._let_in()
+    def request(self, *, submission: bool = False) -> Passage:
+        """One open request, for the length of an `async with`. Cancelled while waiting, it was never open."""
+        return Passage(self, submission)
 
-    async def _enter(self, submission: bool) -> None:
+    async def enter(self, submission: bool) -> None:
+        """Wait for room."""
         if self._room and not self._waiting:
-            self.open += 1
-            return
+            self._open_one()
+        else:
+            await self._turn(submission)
+
+    def leave(self) -> None:
+        """One request was answered, or given up."""
+        self.open -= 1
+        self._let_in()
+
+    def _open_one(self) -> None:
+        self.open += 1
+        self.opened += 1
+
+    async def _turn(self, submission: bool) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (not submission, next(self._order), turn))
         self._let_in()
@@ -63,5 +71,32 @@ class Gate:
         while self._waiting and (self._room or self._waiting[0][2].done()):
             turn = heapq.heappop(self._waiting)[2]
             if not turn.done():
-                self.open += 1
+                self._open_one()
                 turn.set_result(None)
+
+
+class Passage:
+    """One request's way through a gate."""
+
+    __slots__ = ("_gate", "_number", "_submission")
+
+    def __init__(self, gate: Gate, submission: bool) -> None:
+        self._gate = gate
+        self._submission = submission
+        self._number: int | None = None  # among those that were opened, if nothing else was open then
+
+    async def __aenter__(self) -> Self:
+        await self._gate.enter(self._submission)
+        if self._gate.open == 1:
+            self._number = self._gate.opened
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gate.leave()
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other request was open at any moment of this one, which still is."""
+        return self._number is not None and self._number == self._gate.opened

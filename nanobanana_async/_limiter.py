@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ._admission import Admission, AdmissionStatistics
 from ._exceptions import RateLimitError, ServerBusyError
-from ._gate import Gate
+from ._gate import Gate, Passage
 from ._retry import Uniform
 from ._scope import Scope
 from ._wire import RateLimit
@@ -32,7 +32,7 @@ class Slot(Protocol):
     def refused(self, error: RateLimitError | ServerBusyError) -> None: ...
     def looked(self, rate_limit: RateLimit, *, running: bool) -> None: ...
     def look_refused(self, error: RateLimitError) -> None: ...
-    def request(self, *, submission: bool = False) -> AbstractAsyncContextManager[None]: ...
+    def request(self, *, submission: bool = False) -> AbstractAsyncContextManager[object]: ...
     def forsake(self, seconds: float) -> None: ...
     def release(self) -> None: ...
 
@@ -126,11 +126,13 @@ class AccountLimiter:
 class _AccountSlot:
     """One slot and where it stands; giving it back twice does nothing."""
 
-    __slots__ = ("_limiter", "_state")
+    __slots__ = ("_limiter", "_post", "_seen_at", "_state")
 
     def __init__(self, limiter: AccountLimiter) -> None:
         self._limiter = limiter
         self._state = _State.SUBMITTING
+        self._post: Passage | None = None
+        self._seen_at = 0  # the number of submissions accepted when a look last said that this one runs
 
     @property
     def running(self) -> bool:
@@ -144,12 +146,13 @@ class _AccountSlot:
             return
         self._state = _State.RUNNING
         self._limiter._admission.accepted(rate_limit, self._limiter._clock())
+        self._seen_at = self._limiter._admission.acceptances
         self._limiter._changed()
 
     def observed(self, rate_limit: RateLimit) -> None:
         """A later answer's headers."""
         if rate_limit.limit is not None or rate_limit.active is not None:
-            self._limiter._admission.observed(rate_limit)
+            self._limiter._admission.observed(rate_limit, self._limiter._clock())
             self._limiter._changed()
 
     def refused(self, error: RateLimitError | ServerBusyError) -> None:
@@ -158,25 +161,29 @@ class _AccountSlot:
         if self._state is _State.RUNNING:
             self._limiter._admission.recalled()
         self._state = _State.GIVEN_BACK
-        self._limiter._admission.open_requests = self._limiter._gate.open
-        busy = isinstance(error, ServerBusyError)
-        self._limiter._admission.refused(told, self._limiter._clock(), busy=busy)
+        busy, alone = isinstance(error, ServerBusyError), self._post is not None and self._post.alone
+        self._limiter._admission.refused(told, self._limiter._clock(), busy=busy, alone=alone)
         self._limiter._changed()
 
     def looked(self, rate_limit: RateLimit, *, running: bool) -> None:
         """A look at this generation was answered, and whether it still runs."""
-        if rate_limit.limit is not None or rate_limit.active is not None:
-            self._limiter._admission.looked(rate_limit, running=running)
+        admission = self._limiter._admission
+        admission.open_requests = self._limiter._gate.open
+        seen_at = admission.looked(rate_limit, self._limiter._clock(), running=running, seen_at=self._seen_at)
+        if seen_at != self._seen_at or rate_limit.limit is not None or rate_limit.active is not None:
+            self._seen_at = seen_at
             self._limiter._changed()
 
     def look_refused(self, error: RateLimitError) -> None:
         """A look met 429: it holds no slot and loses none."""
-        self._limiter._admission.look_refused(_told(error))
+        self._limiter._admission.look_refused(_told(error), self._limiter._clock())
         self._limiter._changed()
 
-    def request(self, *, submission: bool = False) -> AbstractAsyncContextManager[None]:
+    def request(self, *, submission: bool = False) -> AbstractAsyncContextManager[object]:
         """Open one request, once the account has room for it. Submissions go first."""
-        return self._limiter._gate.request(submission=submission)
+        request = self._limiter._gate.request(submission=submission)
+        self._post = request if submission else self._post
+        return request
 
     def forsake(self, seconds: float) -> None:
         """Nobody will see this generation's end: count it for `seconds` more."""

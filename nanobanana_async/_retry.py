@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import count
 from typing import TypeAlias
 
 from ._exceptions import NanoBananaError
 
 Uniform: TypeAlias = Callable[[float, float], float]
+
+MAX_EXPONENT = 64  # beyond it every delay is the longest, and powers would overflow
 
 
 def parse_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
@@ -47,10 +50,12 @@ class Backoff:
 
     def delays(self, uniform: Uniform = random.uniform) -> Iterator[float]:
         """An endless run of delays."""
-        delay = self.initial_delay
-        while True:
-            yield min(delay, self.max_delay) * uniform(1 - self.jitter, 1)
-            delay = min(delay * self.factor, self.max_delay)
+        return (self.delay(attempt, uniform) for attempt in count())
+
+    def delay(self, attempt: int, uniform: Uniform = random.uniform) -> float:
+        """The one after so many others."""
+        longest = self.initial_delay * self.factor ** min(attempt, MAX_EXPONENT)
+        return min(longest, self.max_delay) * uniform(1 - self.jitter, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,60 +4,80 @@ Theory of operation
 -------------------
 In *generation scope* a slot is held from POST until the generation has ended; a look is never refused. In *request
 scope* it is held by every open request to /generate, looks included. What we call running may have ended unseen, as
-long as nobody has looked: so a small X-RateLimit-Active proves nothing by itself. What does prove something:
+long as nobody has looked, so a submission beyond the limit that is accepted proves nothing by itself. What does:
 
 * a look that meets 429: request scope;
-* a look that says "still processing" while its own headers count nobody active: request scope, once seen twice.
+* a look that says "still processing" while its own headers count nobody active: request scope, once seen twice;
+* more generations than the limit allows, each seen "still processing" after the last of them was accepted: request
+  scope;
+* headers that count more active than we have requests open, twice: generation scope;
+* a submission that meets 429 while no other request of ours is open and some generation runs: generation scope.
 
-Submissions that are refused with 429 while no other request of ours is open contradict request scope: after
-`CONTRADICTIONS` of them in a row the scope is unknown again. One that the user set is never judged.
+Where others use the account too, their requests may look like ours, so that no judgement is final: a refused look
+always says request scope, and submissions refused with nothing else open contradict it; after `CONTRADICTIONS` of
+them in a row the scope is unknown again. One that the user set is never judged.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Scope: TypeAlias = Literal["generation", "request"]
 
 CONTRADICTIONS = 3  # collisions with other processes look like contradictions, but seldom come in a row
-SIGHTINGS = 2  # of a running generation that isn't counted: its end may fall between the record and the header
+SIGHTINGS = 2  # of a count that fits one scope only: an end may fall between the record and the header
 
 
+@dataclass(slots=True)
 class ScopeJudge:
     """Holds `scope`, None while it is unknown."""
 
-    def __init__(self, scope: Scope | None = None) -> None:
-        self.scope = scope
-        self._set_by_user = scope is not None
-        self._uncounted = 0
-        self._contradictions = 0
+    scope: Scope | None = None
+    set_by_user: bool = False
+    uncounted: int = 0
+    counted: int = 0
+    contradictions: int = 0
 
     def look_refused(self) -> None:
         """A look met 429."""
         self._settle("request")
 
-    def seen_running(self, active: int | None) -> None:
-        """A look says that its generation runs, and its headers how many are active."""
-        if active is not None:
-            self._uncounted = self._uncounted + 1 if active == 0 else 0
-        if self._uncounted >= SIGHTINGS:
+    def seen_running(self, active: int | None, *, open_requests: int) -> None:
+        """A look says that its generation runs; its headers how many are active. We had so many requests open."""
+        if active is None:
+            return
+        self.uncounted = self.uncounted + 1 if active == 0 else 0
+        self.counted += active > open_requests
+        if self.uncounted >= SIGHTINGS:
+            self._settle("request")
+        elif self.scope is None and self.counted >= SIGHTINGS:
+            self._settle("generation")
+
+    def seen_beyond_limit(self) -> None:
+        """More generations ran at one moment than the limit of that moment."""
+        if self.scope is None:
             self._settle("request")
 
-    def submission_refused(self, *, alone: bool) -> None:
-        """A submission met 429, with no other request of ours open (`alone`) or with some."""
-        if alone and self.scope == "request":
+    def submission_refused(self, *, alone: bool, running: int) -> None:
+        """A submission met 429; `alone`: with no other request of ours open, while so many ran."""
+        if not alone:
+            return
+        if self.scope == "request":
             self._contradict()
+        elif self.scope is None and running:
+            self._settle("generation")
 
     def submission_accepted(self) -> None:
         """Requests get through: earlier refusals were collisions."""
-        self._contradictions = 0
+        self.contradictions = 0
 
     def _settle(self, scope: Scope) -> None:
-        self._uncounted = self._contradictions = 0
-        if not self._set_by_user:
+        self.uncounted = self.counted = self.contradictions = 0
+        if not self.set_by_user:
             self.scope = scope
 
     def _contradict(self) -> None:
-        self._contradictions += 1
-        if self._contradictions >= CONTRADICTIONS and not self._set_by_user:
-            self.scope, self._contradictions = None, 0
+        self.contradictions += 1
+        if self.contradictions >= CONTRADICTIONS and not self.set_by_user:
+            self.scope, self.contradictions = None, 0

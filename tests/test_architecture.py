@@ -16,10 +16,12 @@ import nanobanana_async
 PACKAGE = Path(nanobanana_async.__file__).parent
 LAYERS = (
     ("_version", "_exceptions", "emulator"),
-    ("_sse", "_retry", "_images", "_durations", "_pace", "_scope", "_gate", "_queue"),
+    ("_sse", "_retry", "_images", "_durations", "_pace", "_gate", "_queue"),
     ("_models",),
     ("_wire", "_polling", "_references", "_part"),
-    ("_events", "_admission", "_learned"),
+    ("_cooldown", "_events", "_learned", "_scope", "_window"),
+    ("_questions",),
+    ("_admission",),
     ("_job", "_limiter", "_outlook", "_room"),
     ("_transport",),
     ("_api", "_downloads"),
@@ -35,7 +37,7 @@ LAYERS = (
 )
 PURE = (
     *("_exceptions", "_models", "_sse", "_retry", "_wire", "_events", "_polling", "_durations", "_pace", "_learned"),
-    *("_images", "_admission", "_job", "_queue", "_outlook"),
+    *("_images", "_admission", "_cooldown", "_questions", "_scope", "_window", "_job", "_queue", "_outlook"),
 )
 EXTRAS = ("typer", "rich", "PIL", "fastapi", "redis", "taskiq", "opentelemetry", "requests", "pytest", "sqlite3")
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}

@@ -39,7 +39,7 @@ async def test_a_gate_that_widens_lets_more_in() -> None:
     gate = Gate()
     gate.width = 1
     async with gate.request():
-        waiting = asyncio.create_task(gate._enter(False))
+        waiting = asyncio.create_task(gate.enter(False))
         await wait_all_tasks_blocked()
         assert not waiting.done()
         gate.width = None
@@ -51,11 +51,10 @@ async def test_one_cancelled_as_it_is_let_in_passes_its_turn_on() -> None:
     """The next one goes."""
     gate = Gate()
     gate.width = 1
-    await gate._enter(False)
-    first, second = (asyncio.create_task(gate._enter(False)) for _ in range(2))
+    await gate.enter(False)
+    first, second = (asyncio.create_task(gate.enter(False)) for _ in range(2))
     await wait_all_tasks_blocked()
-    gate.open -= 1
-    gate._let_in()
+    gate.leave()
     first.cancel()
     await second
     assert (first.cancelled(), gate.open) == (True, 1)
@@ -78,3 +77,15 @@ async def test_random_cancellations_leak_nothing() -> None:
         dice.choice(tasks).cancel()
         await asyncio.sleep(0)
     assert (most, gate.open, gate._waiting) == (3, 0, [])
+
+
+async def test_a_request_knows_whether_it_was_alone() -> None:
+    """No other was open when it began, nor began before it ended."""
+    gate = Gate()
+    async with gate.request() as first:
+        assert first.alone
+        async with gate.request() as second:
+            assert not second.alone
+        assert not first.alone
+    async with gate.request() as third:
+        assert third.alone

@@ -202,7 +202,7 @@ async def test_a_retry_that_a_crash_cut_off_leaves_the_doubt_as_it_was(online, t
 @pytest.fixture
 def no_cool_down(monkeypatch):
     """A lost answer makes the client wait, longer each time; not here."""
-    monkeypatch.setattr("nanobanana_async._admission.COOL_DOWN", Backoff(initial_delay=0.001, max_delay=0.001))
+    monkeypatch.setattr("nanobanana_async._cooldown.PAUSES", Backoff(initial_delay=0.001, max_delay=0.001))
 
 
 async def test_a_row_that_the_service_always_drops_fails_by_itself(online, tmp_path, no_cool_down):
