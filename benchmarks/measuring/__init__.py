@@ -1,0 +1,1 @@
+"""What the wire benchmarks share: a server in another process, contenders in theirs, rounds, figures."""
