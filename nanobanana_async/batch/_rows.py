@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import anyio
 
-from .._client import Client
+from .._client import BATCH_PRIORITY, Client
 from .._exceptions import (
     AuthenticationError,
     BatchError,
@@ -62,6 +62,8 @@ class Rows:
         teller: Teller,
         leave_timeout: float,
         gives_up: bool,
+        priority: float = BATCH_PRIORITY,
+        group: str | None = None,
     ) -> None:
         self._client = client
         self._journal = journal
@@ -74,6 +76,8 @@ class Rows:
         self._fetcher = Fetcher(client, journal, folder, network, teller)
         self._leave_timeout = leave_timeout
         self._gives_up = gives_up
+        self._priority = priority
+        self._group = group
         self._submitted: dict[Job, SubmissionLedger] = {}
         brake.on_pull(self._withdraw_waiting)
 
@@ -100,7 +104,13 @@ class Rows:
     async def submit(self, row: JournalRow) -> bool:
         """Send a ready row, and see it through."""
         ledger = self._new_ledger(row)
-        job = Job(row.request, destination=Destination(self._folder / IMAGES, stem(row)), ledger=ledger)
+        job = Job(
+            row.request,
+            priority=self._priority,
+            group=self._group,
+            destination=Destination(self._folder / IMAGES, stem(row)),
+            ledger=ledger,
+        )
         self._submitted[job] = ledger
         try:
             return await self._see_through(job, ledger)
@@ -113,7 +123,7 @@ class Rows:
 
     async def _see_through(self, job: Job, ledger: SubmissionLedger) -> bool:
         try:
-            await self._client.enqueue(job)
+            await self._queue(job, ledger)
             await self._result(job, ledger)
         except SubmissionUncertainError as error:
             return await self._settle(ledger, error)
@@ -127,6 +137,15 @@ class Rows:
         else:
             self._teller.ended(ledger.row.index, JobState.STORED)
         return False
+
+    async def _queue(self, job: Job, ledger: SubmissionLedger) -> None:
+        """Ask for a slot, once the row before has been answered; one that was stopped meanwhile asks for none."""
+        await ledger.line_up()
+        try:
+            await self._client.enqueue(job)
+        except BaseException:
+            ledger.leave()
+            raise
 
     async def _result(self, job: Job, ledger: SubmissionLedger) -> None:
         """Wait for the job. Cancelled, let go of it: but the answer to a POST on its way is recorded first."""

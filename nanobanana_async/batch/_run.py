@@ -10,7 +10,7 @@ from typing import Literal
 import anyio
 from anyio.abc import TaskGroup
 
-from .._client import Client
+from .._client import BATCH_PRIORITY, Client
 from .._exceptions import BatchError, JournalError, NanoBananaError
 from ._ballast import Ballast
 from ._brake import Brake
@@ -34,12 +34,14 @@ LIMIT = "limit"  # a setting: the account's slots, as they were last known
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What a run may spend, and what it tries again."""
+    """What a run may spend, what it tries again, and how its jobs stand among the client's others."""
 
     max_credits: int | None = None
     retry_failed: bool = False
     uncertain: Literal["hold", "retry"] = "hold"
     max_attempts: int = 3
+    priority: float = BATCH_PRIORITY
+    group: str | None = None
     patience: Patience = field(default_factory=Patience)
 
 
@@ -143,6 +145,8 @@ class Run:
             teller=self._teller,
             leave_timeout=self._options.patience.answer_timeout,
             gives_up=self._options.retry_failed,
+            priority=self._options.priority,
+            group=self._options.group,
         )
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._outputs.keep_fresh)

@@ -22,7 +22,7 @@ from typing import Literal, Self
 
 import anyio
 
-from .._client import Client
+from .._client import BATCH_PRIORITY, Client
 from .._exceptions import BatchError, JournalError, NanoBananaError
 from ._adding import BatchItem, Bridge, rows_of
 from ._brake import Brake
@@ -50,6 +50,9 @@ class BatchRunner:
     `uncertain="retry"` sends those again that may be paid already. `on_event` hears of every change, in the loop: give
     it an `asyncio.Queue().put_nowait` to read events elsewhere. An error that it raises ends the run.
 
+    Its jobs are less urgent than those that somebody waits for, unless `priority` says otherwise. Batches of one
+    client share its slots evenly, or those of a `group`, which by default is the folder.
+
     Raises on entry: JournalError, when the folder can't be used or another process works on it.
     """
 
@@ -62,6 +65,8 @@ class BatchRunner:
         retry_failed: bool = False,
         uncertain: Literal["hold", "retry"] = "hold",
         max_attempts: int = MAX_ATTEMPTS,
+        priority: float = BATCH_PRIORITY,
+        group: str | None = None,
         title: str | None = None,
         on_event: Callable[[BatchEvent], None] | None = None,
         patience: Patience | None = None,
@@ -73,6 +78,8 @@ class BatchRunner:
             retry_failed=retry_failed,
             uncertain=uncertain,
             max_attempts=max_attempts,
+            priority=priority,
+            group=str(self.folder) if group is None else group,
             patience=patience or Patience(),
         )
         self._title = title

@@ -30,7 +30,10 @@ class RowJournal(Protocol):
 
 
 class SubmissionLedger(Ledger, Protocol):
-    """The ledger of one row's submission. Between `intend` and the answer it is `inside`."""
+    """The ledger of one row's submission. Between `intend` and the answer it is `inside`.
+
+    `line_up` comes before the row's job is queued: whoever would have to wait for its turn shall not hold a slot.
+    """
 
     row: JournalRow
     cost: int | None
@@ -38,6 +41,7 @@ class SubmissionLedger(Ledger, Protocol):
 
     @property
     def inside(self) -> bool: ...
+    async def line_up(self) -> None: ...
     async def outside(self) -> None: ...
     async def answered(self, credits: int | None) -> None: ...  # noqa: A002
     def leave(self) -> None: ...

@@ -26,7 +26,7 @@ from ._journal import Journal
 from ._journal_rows import JobState, JournalRow
 from ._manifest import relative_files
 from ._settling import Account
-from ._turnstile import Turn, Turnstile
+from ._turnstile import Place, Turn, Turnstile
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class RowLedger:
         self.cost: int | None = None
         self.turn: Turn | None = None
         self._desk = desk
+        self._place: Place | None = None
         self._charged: int | None = None
         self._closed = False
         self._outside = asyncio.Event()
@@ -69,6 +70,10 @@ class RowLedger:
     def inside(self) -> bool:
         """A submission is being prepared or under way."""
         return not self._outside.is_set()
+
+    async def line_up(self) -> None:
+        """Wait until the submission before this one is answered, or overdue, before a slot is asked for."""
+        self._place = await self._desk.turnstile.line_up()
 
     async def outside(self) -> None:
         """Wait until no submission is under way."""
@@ -86,7 +91,7 @@ class RowLedger:
         Raises: BudgetExceededError, JournalError, JobCancelledError; nothing is sent then.
         """
         self._outside.clear()
-        self.turn = await self._desk.turnstile.enter()
+        self.turn = await self._desk.turnstile.enter(on_overdue=self._pass_on)
         self._check_wanted(job)
         self.cost = self._desk.prices.of(self.row.request)
         self._desk.budget.reserve(self.row.index, self.cost)
@@ -142,9 +147,14 @@ class RowLedger:
         turn, self.turn = self.turn, None
         if turn is not None:
             self._desk.turnstile.leave(turn)
+        self._pass_on()
         self._outside.set()
 
     # ---- inside
+
+    def _pass_on(self) -> None:
+        if self._place is not None:
+            self._place.pass_on()
 
     async def _write_intent(self) -> None:
         if self.row.state is JobState.UNCERTAIN:

@@ -5,22 +5,41 @@ operation: a `Turn` lasts from before the intent to the answer. One that takes t
 pass, but from then on the balance told in an answer says nothing about a single submission, so neither that turn nor
 those that pass it are *alone*. Whoever judges takes the turnstile for itself and waits until nothing is unanswered;
 submissions that are in doubt too don't count, since they are judged together.
+
+Before it is the *doorway*, where a row waits until the one before it is through. Only then it asks for a slot: one that
+is held by a row that waits for its turn would be missing to everybody else on the account.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+
+
+class Place:
+    """A row's place in the doorway, until `pass_on`."""
+
+    __slots__ = ("_doorway",)
+
+    def __init__(self, doorway: asyncio.Lock) -> None:
+        self._doorway: asyncio.Lock | None = doorway
+
+    def pass_on(self) -> None:
+        """Let the next row in. Idempotent."""
+        doorway, self._doorway = self._doorway, None
+        if doorway is not None:
+            doorway.release()
 
 
 class Turn:
     """One submission's time. `alone`: no other was unanswered during it."""
 
-    __slots__ = ("alone", "overdue")
+    __slots__ = ("alone", "on_overdue", "overdue")
 
-    def __init__(self, *, alone: bool) -> None:
+    def __init__(self, *, alone: bool, on_overdue: Callable[[], None]) -> None:
         self.alone = alone
+        self.on_overdue = on_overdue
         self.overdue: asyncio.TimerHandle | None = None
 
 
@@ -29,6 +48,7 @@ class Turnstile:
 
     def __init__(self, answer_timeout: float) -> None:
         self._answer_timeout = answer_timeout
+        self._doorway = asyncio.Lock()
         self._lock = asyncio.Lock()
         self._holder: Turn | None = None
         self._unanswered: set[Turn] = set()
@@ -37,10 +57,15 @@ class Turnstile:
     def __repr__(self) -> str:
         return f"<Turnstile [{len(self._unanswered)} unanswered]>"
 
-    async def enter(self) -> Turn:
-        """Wait for one's turn. Cancelled while waiting, there is none."""
+    async def line_up(self) -> Place:
+        """Wait until the row before has been answered. Cancelled while waiting, there is no place."""
+        await self._doorway.acquire()
+        return Place(self._doorway)
+
+    async def enter(self, *, on_overdue: Callable[[], None] = lambda: None) -> Turn:
+        """Wait for one's turn; `on_overdue` is called when it is overtaken. Cancelled while waiting, there is none."""
         await self._lock.acquire()
-        turn = self._holder = Turn(alone=not self._unanswered)
+        turn = self._holder = Turn(alone=not self._unanswered, on_overdue=on_overdue)
         self._unanswered.add(turn)
         turn.overdue = asyncio.get_running_loop().call_later(self._answer_timeout, self._overtake, turn)
         return turn
@@ -79,3 +104,4 @@ class Turnstile:
     def _overtake(self, turn: Turn) -> None:
         turn.alone = False
         self._pass_on(turn)
+        turn.on_overdue()

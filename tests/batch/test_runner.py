@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 
 import pytest
 from PIL import Image
@@ -383,3 +384,51 @@ async def test_own_columns_reach_the_manifest(online, tmp_path):
         await batch.run()
     [row] = manifest(tmp_path / "out")
     assert (row.key, row.extra, row.status) == ("k1", {"shelf": 4}, "stored")
+
+
+# ---- beside others on the same client
+
+
+async def test_rows_that_wait_for_their_turn_hold_no_slot(online, tmp_path):
+    """While one row's submission is unanswered, the slots of those behind it are there for others."""
+    stalled = FaultPlan(Fault("submit", "stall", times=1, after=1, stall_seconds=0.5))
+    async with online(limit=4, duration=float("inf"), faults=stalled) as (emulator, client):
+        async with runner(client, tmp_path) as batch:
+            await batch.add(f"cat {number}" for number in range(8))
+            running = asyncio.create_task(batch.run())
+            await asyncio.wait_for(emulator.until(lambda: stalled.fired.total() == 1), 5)
+            emulator.duration = 0.005
+            assert (await client.generate("urgent")).image_urls
+            assert client.statistics().submitting == 1  # the row's answer is still to come
+            await asyncio.wait_for(emulator.until(lambda: emulator.ledger.active < 4), 5)
+            while not running.done():
+                emulator.finish()
+                await asyncio.wait((running,), timeout=0.01)
+            assert (await running).all_stored
+        assert emulator.ledger.charges == 9
+
+
+async def test_somebodys_job_beside_a_batch_gets_the_next_free_slot(online, tmp_path):
+    """It waits behind no row, however many there are."""
+    async with online(limit=2, duration=0.01) as (emulator, client), runner(client, tmp_path) as batch:
+        await batch.add(f"cat {number}" for number in range(200))
+        running, late = asyncio.create_task(batch.run()), []
+        await emulator.until(lambda: emulator.ledger.charges > 5)
+        for number in range(10):
+            before = emulator.ledger.charges
+            await client.generate(f"urgent {number}")
+            late.append(emulator.ledger.charged_prompts().index(f"urgent {number}") - before)
+        assert not running.done()
+        assert (await running).all_stored
+        assert max(late) <= 2  # a POST for each slot may have been on its way
+
+
+async def test_two_batches_on_one_client_share_its_slots(online, tmp_path):
+    """The one with fewer rows doesn't wait for the other's end."""
+    async with online(limit=2, duration=0.005) as (emulator, client), AsyncExitStack() as stack:
+        long, short = [await stack.enter_async_context(runner(client, tmp_path / name)) for name in ("long", "short")]
+        await long.add(f"long {number}" for number in range(60))
+        await short.add(f"short {number}" for number in range(12))
+        summaries = await asyncio.gather(long.run(), short.run())
+        assert all(summary.all_stored for summary in summaries)
+        assert emulator.ledger.charged_prompts().index("short 11") < 2 * 12 + 6
