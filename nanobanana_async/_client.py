@@ -14,6 +14,7 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 import aiohttp
 import anyio
 
+from ._addresses import DEFAULT_BASE_URL
 from ._api import Api
 from ._downloads import Downloads
 from ._engine import ClientStatistics, Engine
@@ -29,7 +30,7 @@ from ._queue import AGEING
 from ._references import check_references
 from ._retry import RetryPolicy
 from ._stream import EventStream
-from ._transport import DEFAULT_BASE_URL, Timeouts, Transport
+from ._transport import Timeouts, Transport
 from ._watch import Watch
 from ._wire import raise_for_failure
 

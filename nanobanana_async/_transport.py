@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import math
 import platform
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
-from ipaddress import ip_address
-from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from functools import lru_cache
+from typing import Any, Self
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from pydantic import SecretStr
 from yarl import URL
 
+from ._addresses import DEFAULT_BASE_URL, as_given, check_base_url, find_proxy, origin_of, show_link
 from ._exceptions import (
     ConfigurationError,
     ConnectError,
@@ -34,13 +33,11 @@ from ._exceptions import (
 from ._version import __version__
 from ._wire import Response
 
-_LOGGER = logging.getLogger(__name__)
-
-DEFAULT_BASE_URL = "https://www.nananobanana.com/api/v1"
 USER_AGENT = f"nanobanana-async/{__version__} Python/{platform.python_version()} aiohttp/{aiohttp.__version__}"
 KEEPALIVE_SECONDS = 4.0  # below the 5 s of the shortest-lived common servers: a POST must not race their close
 READ_BUFFER = 256 * 1024  # bytes; with aiohttp's 64 KiB a large image costs four times the wake-ups
 LARGE_BODY = 512 * 1024  # bytes
+PROXIES = 64  # origins whose proxies are remembered
 SHORTEST_SECRET = 6  # characters; to cross out shorter keys would cross out words of the answer
 
 
@@ -100,16 +97,28 @@ class OpenResponse:
         self.headers: Mapping[str, str] = response.headers
         self.url = str(response.url)
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._response.release()
+        await self._response.wait_for_close()
+
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises: TransportError when it breaks off."""
-        with _translated(self._what):
+        try:
             async for chunk in self._response.content.iter_any():
                 yield chunk
+        except FOREIGN_ERRORS as error:
+            raise _translated(self._what, error) from error
 
     async def read(self) -> Response:
         """The rest of the body, whole, without the key should the server repeat it. Raises: TransportError."""
-        with _translated(self._what):
-            return Response(self.status, self.headers, self.scrub(await self._response.read()))
+        try:
+            body = await self._response.read()
+        except FOREIGN_ERRORS as error:
+            raise _translated(self._what, error) from error
+        return Response(self.status, self.headers, self.scrub(body))
 
 
 class Transport:
@@ -128,6 +137,8 @@ class Transport:
         user_agent: str | None = None,
     ) -> None:
         self.base_url = check_base_url(base_url)
+        self._origin = origin_of(self.base_url)
+        self._root = str(URL(self.base_url))  # quoted
         self.timeouts = timeouts or Timeouts()
         self._key = None if api_key is None else SecretStr(api_key)
         self._user_agent = user_agent or USER_AGENT
@@ -136,6 +147,7 @@ class Transport:
         self._given = session
         self._own: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._find_proxy = find_proxy
 
     def __repr__(self) -> str:
         return f"<Transport {self.base_url}>"
@@ -158,14 +170,14 @@ class Transport:
         Raises: ConnectError (never sent), RequestTimeoutError, ResponseDecodingError, TransportError.
         """
         limit = self._limit(total=timeout or self.timeouts.request_timeout)
-        async with self._open(method, path, params, body, limit, authenticated) as response:
-            return await response.read()
+        response = await self._open(method, path, params, body, limit, authenticated)
+        return await response.read()  # which closes a connection that it can't give back
 
     @asynccontextmanager
     async def stream(self, path: str, *, body: bytes, idle_timeout: float) -> AsyncIterator[OpenResponse]:
         """POST, and the answer while it comes; `idle_timeout` bounds every silence, `generation_timeout` the whole."""
         limit = self._limit(total=self.timeouts.generation_timeout, sock_read=idle_timeout)
-        async with self._open("POST", path, None, body, limit, True) as response:
+        async with await self._open("POST", path, None, body, limit, True) as response:
             yield response
 
     @asynccontextmanager
@@ -173,13 +185,16 @@ class Transport:
         """GET any URL, never with the key; redirects are followed. Raises: TransportError."""
         limit = self._limit(sock_read=self.timeouts.download_timeout)
         sent = {"User-Agent": self._user_agent, "Accept": "image/*,*/*;q=0.1", **(headers or {})}
-        what = f"GET {_shown(url)}"
-        with _translated(what):
-            response = await self._session().get(
-                _as_given(url), headers=sent, timeout=limit, raise_for_status=False, proxy=self._proxy(url)
+        what = f"GET {show_link(url)}"
+        session = self._session()
+        try:
+            response = await session.get(
+                as_given(url), headers=sent, timeout=limit, raise_for_status=False, proxy=self._proxy(origin_of(url))
             )
-        async with response:
-            yield OpenResponse(response, what)
+        except FOREIGN_ERRORS as error:
+            raise _translated(what, error) from error
+        async with OpenResponse(response, what) as opened:
+            yield opened
 
     async def aclose(self) -> None:
         """Close our own session. Idempotent."""
@@ -187,7 +202,6 @@ class Transport:
         if session is not None:
             await session.close()
 
-    @asynccontextmanager
     async def _open(
         self,
         method: str,
@@ -196,26 +210,31 @@ class Transport:
         body: bytes | None,
         limit: aiohttp.ClientTimeout,
         authenticated: bool,
-    ) -> AsyncIterator[OpenResponse]:
+    ) -> OpenResponse:
         what = f"{method} {path}"
-        with _translated(what):
-            response = await self._session().request(
+        session = self._session()
+        try:
+            response = await session.request(
                 method,
-                self.base_url + path,
-                params=params,
+                self._url(path, params),
                 data=_payload(body),
                 headers=self._headers(authenticated, body is not None),
                 timeout=limit,
                 allow_redirects=False,  # the key must not cross to another origin, nor a POST be sent twice
                 raise_for_status=False,  # a caller's session may do so, and would turn a refusal into a lost answer
-                proxy=self._proxy(self.base_url),
+                proxy=self._proxy(self._origin),
             )
-        async with response:
-            yield OpenResponse(response, what, self._scrub)
+        except FOREIGN_ERRORS as error:
+            raise _translated(what, error) from error
+        return OpenResponse(response, what, self._scrub)
+
+    def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
+        """Quoted here, and taken as it is by aiohttp, which would take a query apart and build it again."""
+        query = f"?{urlencode(params, quote_via=quote)}" if params else ""
+        return URL(f"{self._root}{path}{query}", encoded=True)
 
     def _limit(self, *, total: float | None = None, sock_read: float | None = None) -> aiohttp.ClientTimeout:
-        connect = self.timeouts.connect_timeout  # covers the wait for a place in a caller's own pool, too
-        return aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect, sock_read=sock_read)
+        return _client_timeout(self.timeouts.connect_timeout, total, sock_read)
 
     def _headers(self, authenticated: bool, with_body: bool) -> dict[str, str]:
         headers = {"User-Agent": self._user_agent, "Accept": "application/json, text/event-stream"}
@@ -231,12 +250,12 @@ class Transport:
         key = self._key.get_secret_value().encode() if self._key else b""
         return body.replace(key, b"nb_***") if len(key) >= SHORTEST_SECRET else body
 
-    def _proxy(self, url: str) -> str | None:
-        """The environment's proxy; a caller's session has its own.
+    def _proxy(self, origin: str) -> str | None:
+        """The environment's proxy, as it was when the session began; a caller's session has its own.
 
         Not by aiohttp's trust_env, which reads ~/.netrc as well: what it finds there displaces or refuses our key.
         """
-        return None if self._given is not None else find_proxy(url)
+        return None if self._given is not None else self._find_proxy(origin)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._given is not None:
@@ -244,6 +263,7 @@ class Transport:
         loop = asyncio.get_running_loop()
         if self._own is None or self._own.closed or self._loop is not loop:
             self._own, self._loop = self._new_session(), loop
+            self._find_proxy = lru_cache(PROXIES)(find_proxy)  # to read the environment takes 30 µs
         return self._own
 
     def _new_session(self) -> aiohttp.ClientSession:
@@ -255,64 +275,38 @@ class Transport:
         )
 
 
-def check_base_url(base_url: str) -> str:
-    """`base_url` without its trailing slash. Raises: ConfigurationError when it is no http(s) URL."""
-    url = base_url.strip().rstrip("/")
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
-        # Not repeated: what stands in the wrong place may be the key, or a password.
-        raise ConfigurationError(f"that is no base URL: it has to be http(s), plain, like {DEFAULT_BASE_URL}")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        _LOGGER.warning("the API key goes over plain http to %s; use https", parts.hostname)
-    return url
+@lru_cache(64)
+def _client_timeout(connect: float, total: float | None, sock_read: float | None) -> aiohttp.ClientTimeout:
+    """`connect` covers the wait for a place in a caller's own pool, too."""
+    return aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect, sock_read=sock_read)
 
 
-def find_proxy(url: str) -> str | None:
-    """The environment's proxy for `url`; none between us and an emulator on this machine."""
-    parts = urlsplit(url)
-    if _is_loopback(parts.hostname) or proxy_bypass(parts.hostname or ""):
-        return None
-    proxy = getproxies().get(parts.scheme)
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+FOREIGN_ERRORS = (aiohttp.ClientError, OSError)  # a TimeoutError is an OSError
 
 
-def _is_loopback(host: str | None) -> bool:
-    try:
-        return host == "localhost" or ip_address(host or "").is_loopback
-    except ValueError:
-        return False
+def _translated(what: str, error: Exception) -> TransportError:
+    """aiohttp's errors as ours. Only a ConnectError says that nothing was sent."""
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return ConnectError(f"{what}: no connection ({_reason(error)}); check the network and the base URL")
+    if isinstance(error, TimeoutError):  # aiohttp's own timeouts among them
+        return RequestTimeoutError(f"{what}: no answer in time")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return ResponseDecodingError(f"{what}: the answer broke off ({_reason(error)})")
+    if isinstance(error, aiohttp.InvalidURL):
+        return ConnectError(f"{what}: not a usable URL")
+    if isinstance(error, aiohttp.ClientResponseError):
+        _bare(error)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return ConnectError(f"{what}: the proxy answered {error.status}; check HTTPS_PROXY")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return TransportError(f"{what}: {error.message or type(error).__name__}")
+    return TransportError(f"{what}: the connection broke ({_reason(error)})")
 
 
-@contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """aiohttp's errors as ours."""
-    try:
-        yield
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise ConnectError(f"{what}: no connection ({_reason(error)}); check the network and the base URL") from error
-    except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-        raise RequestTimeoutError(f"{what}: no answer in time") from error
-    except aiohttp.ClientPayloadError as error:
-        raise ResponseDecodingError(f"{what}: the answer broke off ({_reason(error)})") from error
-    except aiohttp.InvalidURL as error:
-        raise ConnectError(f"{what}: not a usable URL") from error
-    except aiohttp.ClientHttpProxyError as error:
-        raise ConnectError(f"{what}: the proxy answered {error.status}; check HTTPS_PROXY") from _bare(error)
-    except aiohttp.ClientResponseError as error:
-        raise TransportError(f"{what}: {error.message or type(error).__name__}") from _bare(error)
-    except (aiohttp.ClientError, OSError) as error:
-        raise TransportError(f"{what}: the connection broke ({_reason(error)})") from error
-
-
-def _bare(error: aiohttp.ClientResponseError) -> aiohttp.ClientResponseError:
-    """The error without the headers of its request, which would show the key to whoever prints it."""
+def _bare(error: aiohttp.ClientResponseError) -> None:
+    """Take the headers of its request out of an error: they would show the key to whoever prints it."""
     error.request_info = error.request_info._replace(headers=CIMultiDictProxy(CIMultiDict()))
     error.args = (error.request_info, error.history)
-    return error
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
@@ -322,13 +316,3 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
 
 def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def _shown(url: str) -> str:
-    """A URL fit for a message: signed links carry secrets in their query."""
-    return url.split("?", 1)[0][:200]
-
-
-def _as_given(url: str) -> URL:
-    """Signed links break when re-quoted, so what is already ASCII is taken as encoded."""
-    return URL(url, encoded=url.isascii() and " " not in url)

@@ -32,8 +32,9 @@ from nanobanana_async import (
     Timeouts,
     TransportError,
 )
+from nanobanana_async._addresses import check_base_url, find_proxy
 from nanobanana_async._api import Api
-from nanobanana_async._transport import LARGE_BODY, Transport, check_base_url, find_proxy
+from nanobanana_async._transport import LARGE_BODY, Transport
 
 KEY = "nb_0123456789abcdef"
 API = "https://api.test/v1"

@@ -1,0 +1,63 @@
+"""Base URLs, links and proxies: which addresses are taken, and how one gets there. Pure, but for the environment."""
+
+from __future__ import annotations
+
+import logging
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from yarl import URL
+
+from ._exceptions import ConfigurationError
+
+_LOGGER = logging.getLogger(__name__)
+
+DEFAULT_BASE_URL = "https://www.nananobanana.com/api/v1"
+
+
+def check_base_url(base_url: str) -> str:
+    """`base_url` without its trailing slash. Raises: ConfigurationError when it is no http(s) URL."""
+    url = base_url.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
+        # Not repeated: what stands in the wrong place may be the key, or a password.
+        raise ConfigurationError(f"that is no base URL: it has to be http(s), plain, like {DEFAULT_BASE_URL}")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        _LOGGER.warning("the API key goes over plain http to %s; use https", parts.hostname)
+    return url
+
+
+def find_proxy(url: str) -> str | None:
+    """The environment's proxy for `url`; none between us and an emulator on this machine."""
+    parts = urlsplit(url)
+    if _is_loopback(parts.hostname) or proxy_bypass(parts.hostname or ""):
+        return None
+    proxy = getproxies().get(parts.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of an absolute URL."""
+    return "/".join(url.split("/", 3)[:3])
+
+
+def show_link(url: str) -> str:
+    """A URL fit for a message: signed links carry secrets in their query."""
+    return url.split("?", 1)[0][:200]
+
+
+def as_given(url: str) -> URL:
+    """Signed links break when re-quoted, so what is already ASCII is taken as encoded."""
+    return URL(url, encoded=url.isascii() and " " not in url)
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:
+        return False
