@@ -16,6 +16,7 @@ import anyio
 
 from ._addresses import DEFAULT_BASE_URL
 from ._api import Api
+from ._calls import OpenCalls
 from ._downloads import Downloads
 from ._engine import ClientStatistics, Engine
 from ._exceptions import ConfigurationError, NanoBananaError
@@ -113,7 +114,7 @@ class Client:
             generation_timeout=self._transport.timeouts.generation_timeout,
         )
         self._engine: Engine | None = None
-        self._calls: set[anyio.CancelScope] = set()
+        self._calls = OpenCalls()
         self._closed = False
 
     # ---- generating
@@ -284,8 +285,7 @@ class Client:
     async def aclose(self) -> None:
         """End every job that waits or runs, after the answers of submissions under way are in. Idempotent."""
         self._closed = True
-        for call in self._calls:
-            call.cancel()
+        self._calls.end()
         with anyio.CancelScope(shield=True):
             try:
                 if self._engine is not None:
@@ -342,13 +342,7 @@ class Client:
     async def _while_open(self, call: Callable[[], Awaitable[T]]) -> T:
         """A call that closing the client ends."""
         self._check_open()
-        with anyio.CancelScope() as scope:
-            self._calls.add(scope)
-            try:
-                return await call()
-            finally:
-                self._calls.discard(scope)
-        raise RuntimeError("the client was closed during this call")
+        return await self._calls.run(call)
 
     async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:
         """A read, repeated as the retry policy allows."""

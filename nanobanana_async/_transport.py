@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -95,7 +95,6 @@ class OpenResponse:
         self.scrub = scrub
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
-        self.url = str(response.url)
 
     async def __aenter__(self) -> Self:
         return self
@@ -230,8 +229,8 @@ class Transport:
 
     def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
         """Quoted here, and taken as it is by aiohttp, which would take a query apart and build it again."""
-        query = f"?{urlencode(params, quote_via=quote)}" if params else ""
-        return URL(f"{self._root}{path}{query}", encoded=True)
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in (params or {}).items())
+        return URL(f"{self._root}{path}?{query}" if query else f"{self._root}{path}", encoded=True)
 
     def _limit(self, *, total: float | None = None, sock_read: float | None = None) -> aiohttp.ClientTimeout:
         return _client_timeout(self.timeouts.connect_timeout, total, sock_read)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from ._exceptions import (
     APIStatusError,
@@ -109,6 +110,10 @@ def read_json(text: bytes | str) -> Any:
 
     Raises: ValueError.
     """
+    try:
+        return from_json(text)  # four times as fast, and strict
+    except ValueError:
+        pass
     try:
         return json.loads(text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text)
     except RecursionError as error:
