@@ -135,7 +135,7 @@ class Admission:
         self._running += 1
         self._cool.accepted(now)
         self._judge.submission_accepted()
-        self._server.accepted(self._taken)
+        self._server.accepted(self._taken, now)
         known.proved = max(known.proved, self._certain)
         known.acceptances += 1
         known.seen = 1
@@ -322,7 +322,7 @@ class Admission:
         self._questions.asking = False
         same_burst = now < self._cool.until
         if same_burst or not self._cool.cautious:
-            self._server.refused(self._taken, same_burst=same_burst and self._cool.cautious)
+            self._server.refused(self._taken, now, same_burst=same_burst and self._cool.cautious)
         self._feel_anew()
 
     def _collided(self, rate_limit: RateLimit, now: float, *, alone: bool) -> None:

@@ -338,10 +338,10 @@ def test_after_a_503_the_announced_limit_is_filled_again_slot_by_slot() -> None:
     run_some(admission, 2, told=RateLimit(limit=4))
     assert admission.admit(0.0)
     admission.refused(NOTHING, 0.0, busy=True)
-    for _ in range(60):
-        limits.append(admission.statistics(10.0).limit)
-        while admission.admit(10.0):
-            admission.accepted(NOTHING, 10.0)
+    for now in range(10, 100):
+        limits.append(admission.statistics(now).limit)
+        while admission.admit(now):
+            admission.accepted(NOTHING, now)
         admission.finished()
     assert limits == sorted(limits)
     assert (limits[0], limits[-1]) == (2, 4)
