@@ -21,6 +21,7 @@ from .virtual import run
 
 REQUEST = GenerateRequest(prompt="a lighthouse")
 PATIENCE = 3600.0  # seconds that one generation may take here
+MEAN_LENGTH = 12.76  # seconds, of the lognormal generations
 TRIPS = 2 * HALF_TRIP  # an oracle's cycle beside the generation itself: its last answer, the next submission
 
 
@@ -41,6 +42,19 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What followed a change of the limit."""
+
+    limit: int
+    busy: float  # of the slots, from three generation lengths after it to the next change
+    first_filled: float  # seconds after it until nearly all slots ran something
+    refusals: int
+
+    def __str__(self) -> str:
+        return f"{self.busy:.1%} busy, filled after {self.first_filled:.0f} s, {self.refusals} submissions refused"
 
 
 class Stack:
@@ -174,3 +188,19 @@ def pure(plan: Any, length: Any, jobs: int, seed: int) -> tuple[float, float]:
         now += elapsed
         late += elapsed - end
     return looked / jobs, late / jobs
+
+
+def after_change(world: World, counts: Counts, at: float, until: float) -> Change:
+    """How the limit that came at `at` was used up to `until`."""
+    limit, settled = world.limit(at), at + 3 * MEAN_LENGTH
+    full = (start for start, _ in counts.spans if start >= at and running(counts, start) >= max(1, 0.9 * limit))
+    return Change(
+        limit=limit,
+        busy=overlap(counts, settled, until) / (limit * (until - settled)),
+        first_filled=min(full, default=until) - at,
+        refusals=sum(at <= moment < until for moment in counts.refused_at),
+    )
+
+
+def running(counts: Counts, now: float) -> int:
+    return sum(start <= now < end for start, end in counts.spans)

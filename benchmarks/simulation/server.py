@@ -9,13 +9,14 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from nanobanana_async._api import Reply
 from nanobanana_async._exceptions import RateLimitError, ServerBusyError
 from nanobanana_async._models import GenerationRecord, Submission
 from nanobanana_async._wire import RateLimit
 
+Announces: TypeAlias = Literal["always", "refusals", "never"]  # where the limit is told
 Length = Callable[[random.Random, int], float]  # seconds that the generation of a given number takes
 
 HALF_TRIP = 0.1  # seconds from here to the server, and back again
@@ -32,7 +33,7 @@ class World:
     scope: Literal["generation", "request"] = "generation"
     capacity: int | None = None  # generations that the whole server runs before it answers 503
     storms: Sequence[tuple[float, float]] = ()  # from, to: every submission meets 503
-    announces: Literal["always", "refusals", "never"] = "refusals"  # where the limit is told
+    announces: Announces = "refusals"
 
     def limit(self, now: float) -> int:
         return self.limits[bisect_right(self.limits, now, key=lambda row: row[0]) - 1][1]
@@ -47,6 +48,7 @@ class Counts:
 
     polls: int = 0
     refused: Counter[int] = field(default_factory=Counter)
+    refused_at: list[float] = field(default_factory=list)  # submissions
     spans: list[tuple[float, float]] = field(default_factory=list)  # of each generation, from its begin to its end
     delays: dict[int, float] = field(default_factory=dict)  # by generation, in the order of `spans`
 
@@ -71,6 +73,7 @@ class Server:
         refusal = self._refusal(now)
         if refusal is not None:
             counts.refused[refusal.status_code] += 1
+            counts.refused_at.append(now)
             raise refusal
         end = now + self.world.length(self._random, self._number)
         self._number += 1
