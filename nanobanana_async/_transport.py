@@ -136,8 +136,6 @@ class Transport:
         user_agent: str | None = None,
     ) -> None:
         self.base_url = check_base_url(base_url)
-        self._origin = origin_of(self.base_url)
-        self._root = str(URL(self.base_url))  # quoted
         self.timeouts = timeouts or Timeouts()
         self._key = None if api_key is None else SecretStr(api_key)
         self._user_agent = user_agent or USER_AGENT
@@ -215,22 +213,17 @@ class Transport:
         try:
             response = await session.request(
                 method,
-                self._url(path, params),
+                _url(self.base_url, path, params),
                 data=_payload(body),
                 headers=self._headers(authenticated, body is not None),
                 timeout=limit,
                 allow_redirects=False,  # the key must not cross to another origin, nor a POST be sent twice
                 raise_for_status=False,  # a caller's session may do so, and would turn a refusal into a lost answer
-                proxy=self._proxy(self._origin),
+                proxy=self._proxy(origin_of(self.base_url)),
             )
         except FOREIGN_ERRORS as error:
             raise _translated(what, error) from error
         return OpenResponse(response, what, self._scrub)
-
-    def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
-        """Quoted here, and taken as it is by aiohttp, which would take a query apart and build it again."""
-        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in (params or {}).items())
-        return URL(f"{self._root}{path}?{query}" if query else f"{self._root}{path}", encoded=True)
 
     def _limit(self, *, total: float | None = None, sock_read: float | None = None) -> aiohttp.ClientTimeout:
         return _client_timeout(self.timeouts.connect_timeout, total, sock_read)
@@ -272,6 +265,17 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=READ_BUFFER,
         )
+
+
+def _url(base_url: str, path: str, params: Mapping[str, str] | None) -> URL:
+    """Quoted here, and taken as it is by aiohttp, which would take a query apart and build it again."""
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in (params or {}).items())
+    return URL(f"{_quoted(base_url)}{path}?{query}" if query else f"{_quoted(base_url)}{path}", encoded=True)
+
+
+@lru_cache(64)
+def _quoted(base_url: str) -> str:
+    return str(URL(base_url))
 
 
 @lru_cache(64)
