@@ -3,7 +3,9 @@
 The real scheduler, limiter, pipeline and watch run in virtual time against a simulated server, with round trips of
 0.2 s, next to an oracle that knows when each generation ends, to the vendor's advice and to what other clients do.
 "Slots busy" is the share of the account's slots that ran a generation; a delay is from a generation's end to the look
-that finds it. The plot compares plans alone, without round trips: fixed intervals, and the learned plan.
+that finds it. "Passed" is how many slots went to a batch after an urgent job came and before it had its own; "lost"
+how many the batch has less for each. The plot compares plans alone, without round trips: fixed intervals, and the
+learned plan.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from simulation.drive import Change, Result, after_change, efficiency, pure, simulate
+from simulation.interactive import Waits, check_waits, interactive, told_waits
 from simulation.policies import ORACLE, learned
 from simulation.report import Curve, plot, table
 from simulation.server import Announces, World
@@ -32,6 +35,7 @@ SHARES = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3,
 INTERVALS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0)
 CURVES = {"lognormal": usual, "bimodal": mixed}
 RAISES: dict[str, Announces] = {"told always": "always", "told by 429s": "refusals"}
+BESIDE = {1: 0.25, 10: 1.0, 100: 0.5}  # limits with a batch and urgent jobs beside it, and the share of --jobs in it
 SPANS = ((0, 10), (10, 20), (20, TURN), (TURN, BLOCK))
 
 
@@ -43,13 +47,14 @@ def main() -> int:
         curves = {name: run_curves(pool, name, options) for name in CURVES}
         turns = pool.submit(run_turns, max(options.jobs, 4000), options.seed)
         raises = {name: pool.submit(run_raise, announces, options.seed) for name, announces in RAISES.items()}
+        waits = run_beside(pool, options)
         changes = {name: future.result() for name, future in raises.items()}
         turned = turns.result()
     seconds = time.perf_counter() - started
     for name, pair in curves.items():
         write(options.plot.with_name(f"{options.plot.stem}-{name}.svg"), plot(f"Delay against looks, {name}", pair))
-    misses = list(check(rows, curves, turned, changes))
-    tell(options, rows, turned, changes, curves, misses, seconds)
+    misses = [*check(rows, curves, turned, changes), *check_waits(waits)]
+    tell(options, rows, turned, changes, curves, waits, misses, seconds)
     return 1 if options.check and misses else 0
 
 
@@ -107,6 +112,14 @@ def run_raise(announces: Announces, seed: int) -> list[Change]:
     return [after_change(world, counts, at, at + HOUR) for at, _ in STEPS[1:]]
 
 
+def run_beside(pool: ProcessPoolExecutor, options: argparse.Namespace) -> list[Waits]:
+    running = [
+        pool.submit(interactive, limit, max(400, int(options.jobs * share)), options.seed)
+        for limit, share in BESIDE.items()
+    ]
+    return [future.result() for future in running]
+
+
 def run_curves(pool: ProcessPoolExecutor, name: str, options: argparse.Namespace) -> dict[str, Curve]:
     jobs = min(options.jobs, 5000)
     fixed = [pool.submit(run_point, name, None, interval, jobs, options.seed) for interval in INTERVALS]
@@ -132,13 +145,14 @@ def tell(
     turns: dict[str, float],
     changes: dict[str, list[Change]],
     curves: dict[str, dict[str, Curve]],
+    waits: Sequence[Waits],
     misses: Sequence[str],
     seconds: float,
 ) -> None:
     if options.json:
         steps = {name: [asdict(change) for change in pair] for name, pair in changes.items()}
         found = {"rows": [row.as_dict() for row in rows], "turns": turns, "changes": steps, "curves": curves}
-        found["misses"] = misses
+        found |= {"beside": [row.as_dict() for row in waits], "misses": misses}
         print(json.dumps({"jobs": options.jobs, "seed": options.seed, **found}, indent=1))
         return
     print(f"jobs {options.jobs}, seed {options.seed}")
@@ -150,6 +164,8 @@ def tell(
     for name, pair in changes.items():
         for change in pair:
             print(f"  {name:14} to {change.limit:2}: {change}")
+    print("\nurgent jobs on a client that runs a batch")
+    print(told_waits(waits))
     simulated = sum(row.jobs for row in rows)
     print(f"\n{simulated} jobs and the curves in {seconds:.0f} s")
     for miss in misses:
