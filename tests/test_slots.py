@@ -1,6 +1,7 @@
 """The account's slots, as the service sees them: all used, none exceeded, whatever it announces."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -54,6 +55,48 @@ async def test_request_scope_is_found_and_fills_the_server(online):
         assert emulator.ledger.peak_active == 8
         assert emulator.ledger.refusals.total() <= 4
         assert emulator.ledger.charges == 80
+
+
+async def test_request_scope_that_no_answer_shows_is_asked_for(online):
+    """A limit of 1 and one active on every look fit both scopes: one submission more, with the slot full, tells."""
+    ahead = 0.0
+    limiter = AccountLimiter(clock=lambda: asyncio.get_running_loop().time() + ahead)
+    fields = {
+        "scope": "request",
+        "limit": 1,
+        "counts_itself": True,
+        "duration": math.inf,
+        "client": {"limiter": limiter},
+    }
+    async with online(**fields) as (emulator, client):
+        jobs = [await client.submit(f"cat {number}") for number in range(4)]
+        await emulator.until(lambda: emulator.ledger.requests["GET /generate"] >= 3)
+        assert emulator.ledger.active == 1
+        ahead = 2.0
+        await emulator.until(lambda: emulator.ledger.active == 4)
+        assert client.statistics().scope == "request"
+        emulator.finish()
+        await asyncio.gather(*(job.result() for job in jobs))
+        assert emulator.ledger.refusals.total() <= 1
+        assert emulator.ledger.charges == 4
+
+
+async def test_generation_scope_at_a_limit_of_one_is_asked_for_once(online):
+    """The question meets the only 429; no more follow, and every job is paid once."""
+    ahead = 0.0
+    limiter = AccountLimiter(clock=lambda: asyncio.get_running_loop().time() + ahead, uniform=lambda low, high: 0.0)
+    async with online(limit=1, duration=math.inf, retry_after=None, client={"limiter": limiter}) as (emulator, client):
+        jobs = [await client.submit(f"cat {number}") for number in range(4)]
+        await emulator.until(lambda: emulator.ledger.requests["GET /generate"] >= 3)
+        ahead = 2.0
+        await emulator.until(lambda: emulator.ledger.refusals[429] == 1)
+        ahead = 1000.0
+        emulator.duration = 0.05
+        emulator.finish()
+        await asyncio.gather(*(job.result() for job in jobs))
+        assert (limiter.statistics().scope, emulator.ledger.peak_active) == ("generation", 1)
+        assert emulator.ledger.refusals == {429: 1}
+        assert emulator.ledger.charges == 4
 
 
 async def test_looks_of_request_scope_hold_no_generation_back(online):

@@ -154,7 +154,8 @@ class Api:
         announce = self._settings.announce
         if account.limit is None or announce == "never" or (announce == "refusals" and status != 429):
             return {}
-        return {"X-RateLimit-Limit": str(account.limit), "X-RateLimit-Active": str(account.active)}
+        itself = account.scope == "request" and self._settings.counts_itself
+        return {"X-RateLimit-Limit": str(account.limit), "X-RateLimit-Active": str(account.active + itself)}
 
     def _refuse(self, refusal: RefusedError) -> web.Response:
         body, headers = refusal.body, {}

@@ -63,6 +63,8 @@ class Settings:
 
     announce: Announce = "always"
     """When `X-RateLimit-*` is told; `never` also strips the 429 of its numbers. Live."""
+    counts_itself: bool = False
+    """Whether `X-RateLimit-Active` counts the very request that it answers, where requests hold the slots. Live."""
     retry_after: float | None = 1.0
     """Seconds in the `Retry-After` of 429 and 503; None leaves it out. Live."""
     models: Sequence[Model] = DEFAULT_MODELS
