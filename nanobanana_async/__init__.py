@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         TransportError,
     )
     from ._job import Job, JobStatus, Ledger
+    from ._learned import LearnedPlan
     from ._limiter import AccountLimiter, Limiter, Slot
     from ._map import Outcome, Outcomes
     from ._models import GenerateRequest, Generation, GenerationStatus, Model, Submission
@@ -93,6 +94,7 @@ __all__ = [
     "JobCancelledError",
     "JobStatus",
     "JournalError",
+    "LearnedPlan",
     "Ledger",
     "Limiter",
     "Model",
@@ -169,6 +171,7 @@ _HOMES = {
         "JobStatus",
         "Ledger",
     ),
+    "_learned": ("LearnedPlan",),
     "_limiter": (
         "AccountLimiter",
         "Limiter",

@@ -57,12 +57,14 @@ class Client:
     async context manager, or call `aclose()`. The key comes from `api_key`, NANO_BANANA_API_KEY or NB_API_KEY; the base
     URL from `base_url` or NANO_BANANA_BASE_URL.
 
-    `max_concurrency` is a ceiling of your own below the account's limit. `poll` is when to look at what
-    runs: by default a LearnedPlan, which learns how long generations take; a PollPlan, or one interval in seconds, is
-    followed as it is. `timeout` is a Timeouts, or seconds for every single request. A `session` you pass stays yours to
-    close. `max_queued` jobs may wait; beyond that `submit` waits for room, or raises QueueFullError where it is called
-    with `wait_for_room=False`. Jobs of higher priority go first; for every slot that passes the others over, those
-    become `ageing` points more urgent, so that none waits for ever.
+    `max_concurrency` is a ceiling of your own below the account's limit. `poll` is when to look at what runs: by
+    default a LearnedPlan, which learns how long generations take; a PollPlan, or one interval in seconds, is followed
+    as it is. Clients of one account in one process may share a limiter and a plan. `timeout` is a Timeouts, or seconds
+    for every single request. A `session` you pass stays yours to close.
+
+    `max_queued` jobs may wait; beyond that `submit` waits for room, or raises QueueFullError where it is called with
+    `wait_for_room=False`. Jobs of higher priority go first; for every slot that passes the others over, those become
+    `ageing` points more urgent, so that none waits for ever.
 
     Raises: ConfigurationError when there is no key or the base URL is unusable.
     """
@@ -267,6 +269,11 @@ class Client:
     def statistics(self) -> ClientStatistics:
         """The numbers of this moment."""
         return self._engine.statistics() if self._engine is not None else ClientStatistics()
+
+    @property
+    def plan(self) -> Plan:
+        """When to look at what runs. What a LearnedPlan has learned can be kept: see its `dump` and `load`."""
+        return self._plan
 
     def expected_wait(self, *, priority: float = 0, group: str | None = None) -> float | None:
         """Seconds until a job submitted now would get a slot: from the queue, the slots and how long they are held.

@@ -1,8 +1,8 @@
 """The plan that learns: when to look at each job, from how long those before it took. Pure.
 
-Jobs are told apart by a key, such as model, mode and number of reference images. Of a key that nothing is known of,
-the vendor's advice is followed (5 s, then every 3 s), with three looks before it: so a model that takes half a second
-is found out by its first job, and a slow one costs three looks more.
+Jobs are told apart by a key, such as model, mode, number of reference images and quantity. Of a key that nothing is
+known of, the vendor's advice is followed (5 s, then every 3 s), with three looks before it: so a model that takes half
+a second is found out by its first job, and a slow one costs three looks more.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from ._durations import MAX_GAP, MAX_OBSERVATIONS, MIN_GAP, Durations
 from ._exceptions import ConfigurationError
-from ._pace import Pace
+from ._pace import Pace, Strain
 from ._polling import Key, Plan, PollPlan
 from ._retry import Uniform
 
@@ -46,7 +46,8 @@ class LearnedPlan:
 
     `q`, at most 0.5, is the share of those running that each look expects to have ended: 1/q looks a job.
     `max_polls_per_second` is a ceiling for all jobs together (None for none): near it `q` is raised, up to 0.5, and
-    what still exceeds it is put off. Every gap is jittered by ±`jitter`.
+    what still exceeds it is put off. A look that is refused raises `q` for a while as well. Every gap is jittered by
+    ±`jitter`. Clients of one account may share a plan, and so its ceiling.
 
     Raises: ConfigurationError.
     """
@@ -73,6 +74,7 @@ class LearnedPlan:
         self._max_keys = max_keys
         self._uniform = uniform
         self._kinds: OrderedDict[Key, _Kind] = OrderedDict()
+        self._strain = Strain()
 
     def __repr__(self) -> str:
         running = sum(kind.running for kind in self._kinds.values())
@@ -90,24 +92,41 @@ class LearnedPlan:
     @property
     def q(self) -> float:
         """The share in force now: as many jobs as run, of their mean length, make load * 1/q looks a second."""
+        least = min(MOST_Q, self._least_q * self._strain.factor)
         if self._max_polls is None:
-            return self._least_q
+            return least
         load = sum(kind.running / kind.mean for kind in self._kinds.values())
-        return max(self._least_q, min(MOST_Q, load / self._max_polls))
+        return max(least, min(MOST_Q, load / self._max_polls))
+
+    @property
+    def knows(self) -> bool:
+        """Whether anything was learned."""
+        return any(len(kind.durations) for kind in self._kinds.values())
 
     def dump(self) -> str:
         """What was learned, as JSON."""
-        rows = [[key, [[round(t, 3) for t in seen] for seen in kind.durations]] for key, kind in self._kinds.items()]
+        rows = [[key, [_rounded(seen) for seen in kind.durations]] for key, kind in self._kinds.items()]
         return json.dumps({"durations": rows}, separators=(",", ":"))
 
     def load(self, text: str) -> None:
-        """Take over what another plan had learned, as older than what this one has seen.
+        """Take over what another plan had learned, as older than what this one has seen; what is the same counts once.
 
         What can't be read is left out: it is only advice, and no reason to fail.
         """
         for key, observations in _read_rows(text):
             kind = self._kind(key)
-            kind.durations = Durations((*observations, *kind.durations))
+            seen = {_rounded(observation) for observation in kind.durations}
+            older = (observation for observation in observations if _rounded(observation) not in seen)
+            kind.durations = Durations((*older, *kind.durations))
+
+    def share(self, now: float) -> float:
+        """`q` at this moment."""
+        self._strain.ease(now)
+        return self.q
+
+    def refused(self, now: float) -> None:
+        """The service refused a look: look less often for a while."""
+        self._strain.add(now)
 
     def jittered(self, gap: float) -> float:
         """`gap`, so that jobs that began together are not looked at together."""
@@ -144,15 +163,19 @@ class LearnedLooks:
         self._open = True
         kind.running += 1
 
-    def next_delay(self, elapsed: float) -> float:
-        """Seconds to wait from now, `elapsed`, to the next look."""
+    def at_once(self) -> float:
+        """Seconds to wait for the first look, should it be wanted now: it counts for the ceiling too."""
+        return self._plan.paced(self._began, 0.0)
+
+    def next_delay(self, elapsed: float, *, least: float = 0.0) -> float:
+        """Seconds to wait from now, `elapsed`, to the next look: `least` or more."""
         self._count += 1
         since, self._asked = elapsed if self._asked is None else self._asked, None
         if self._kind.known:
-            gap = self._kind.durations.next_look(since, self._plan.q) - since
+            gap = self._kind.durations.next_look(since, self._plan.share(self._began + elapsed)) - since
         else:
             gap = _unknown_gap(self._count, since)
-        delay = max(MIN_GAP, since + self._plan.jittered(gap) - elapsed)
+        delay = max(MIN_GAP, least, since + self._plan.jittered(gap) - elapsed)
         return self._plan.paced(self._began + elapsed, delay)
 
     def processing(self, asked: float) -> None:
@@ -163,6 +186,10 @@ class LearnedLooks:
         """It had ended when it was asked for, at `asked`."""
         self.close()
         self._kind.add(self._low, asked)
+
+    def refused(self, asked: float) -> None:
+        """The service said, in answer to a look, that there are too many."""
+        self._plan.refused(self._began + asked)
 
     def close(self) -> None:
         """No look follows. Idempotent."""
@@ -203,6 +230,11 @@ def _unknown_gap(count: int, elapsed: float) -> float:
     if count < len(moments):
         return moments[count] - moments[count - 1]
     return min(MAX_GAP, max(ADVICE.interval, elapsed / PATIENCE))
+
+
+def _rounded(seen: tuple[float, float]) -> tuple[float, float]:
+    """To the millisecond, as it is dumped."""
+    return round(seen[0], 3), round(seen[1], 3)
 
 
 def _read_rows(text: str) -> Iterator[tuple[Key, list[tuple[float, float]]]]:

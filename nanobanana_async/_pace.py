@@ -1,9 +1,19 @@
-"""A ceiling on looks per second, shared by all jobs. Pure: it moves delays, it does not sleep."""
+"""How many looks the service has to bear: a ceiling per second, shared by all jobs, and fewer after refusals.
+
+Pure: delays are moved, nobody sleeps.
+"""
 
 from __future__ import annotations
 
+import math
+
 LEAST_WIDTH = 0.1  # seconds of one bucket: finer would only cost memory
 MANY_BUCKETS = 1024  # before those that have passed are thrown away
+
+STRAIN = 1.5  # times rarer looks after one was refused
+MOST_STRAIN = 5.0
+STRAIN_PAUSE = 1.0  # seconds: those that are refused at the same time are one refusal
+RELIEF = 60.0  # seconds in which most of that is over
 
 
 class Pace:
@@ -37,3 +47,24 @@ class Pace:
     def _forget_before(self, now: float) -> None:
         first = int(now // self._width)
         self._booked = {bucket: count for bucket, count in self._booked.items() if bucket >= first}
+
+
+class Strain:
+    """How many times rarer looks are than they would be: more with each refusal, less and less with time."""
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        self._now = self._since = -math.inf
+
+    def add(self, now: float) -> None:
+        """A look was refused."""
+        self.ease(now)
+        if now - self._since >= STRAIN_PAUSE:
+            self.factor = min(self.factor * STRAIN, MOST_STRAIN)
+            self._since = now
+
+    def ease(self, now: float) -> None:
+        """Time goes by."""
+        if self.factor > 1.0 and now > self._now:
+            self.factor = 1 + (self.factor - 1) * math.exp(-(now - self._now) / (RELIEF / 2))
+        self._now = max(self._now, now)

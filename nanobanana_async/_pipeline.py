@@ -319,4 +319,5 @@ def _pick_up(error: SubmissionUncertainError) -> Reply[Submission]:
 
 def _key(job: Job) -> Key:
     """What a generation's length depends on."""
-    return (job.request.model or DEFAULT_MODEL, job.mode, len(job.request.reference_images))
+    request = job.request
+    return (request.model or DEFAULT_MODEL, job.mode, len(request.reference_images), request.quantity or 1)

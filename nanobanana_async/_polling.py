@@ -12,15 +12,21 @@ from typing import Protocol, TypeAlias
 from ._exceptions import ConfigurationError
 from ._retry import Uniform
 
-Key: TypeAlias = tuple[str | int, ...]  # what tells kinds of generations apart: model, mode, number of references
+Key: TypeAlias = tuple[str | int, ...]  # what tells kinds of generations apart: model, mode, references, quantity
 
 
 class Looks(Protocol):
-    """When to look at one job. All times are seconds since its acceptance; answers are told by when they were asked."""
+    """When to look at one job. All times are seconds since its acceptance; answers are told by when they were asked.
 
-    def next_delay(self, elapsed: float) -> float: ...
+    `at_once` is the delay of a look that is wanted now, `next_delay` that of any other, of `least` seconds or more.
+    `refused`: the service said, in answer to a look, that there are too many.
+    """
+
+    def at_once(self) -> float: ...
+    def next_delay(self, elapsed: float, *, least: float = 0.0) -> float: ...
     def processing(self, asked: float) -> None: ...
     def ended(self, asked: float) -> None: ...
+    def refused(self, asked: float) -> None: ...
     def close(self) -> None: ...
 
 
@@ -80,14 +86,20 @@ class _FixedLooks:
     def __init__(self, delays: Iterator[float]) -> None:
         self._delays = delays
 
-    def next_delay(self, elapsed: float) -> float:
-        return next(self._delays)
+    def at_once(self) -> float:
+        return 0.0
+
+    def next_delay(self, elapsed: float, *, least: float = 0.0) -> float:
+        return max(least, next(self._delays))
 
     def processing(self, asked: float) -> None:
         """Nothing to learn."""
 
     def ended(self, asked: float) -> None:
         """Nothing to learn."""
+
+    def refused(self, asked: float) -> None:
+        """Looked at as told; whoever looks backs off."""
 
     def close(self) -> None:
         """Nothing to give back."""

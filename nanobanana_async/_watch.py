@@ -71,11 +71,13 @@ class Watch:
         """Look until the end; None after `timeout` seconds."""
         elapsed, errors = 0.0, _Errors(generation_id, self._backoff)
         while True:
-            delay = 0.0 if at_once else looks.next_delay(elapsed)
+            delay = looks.at_once() if at_once else looks.next_delay(elapsed, least=errors.delay)
             at_once = False
-            await self._sleep(min(max(delay, errors.delay), max(0.0, timeout - elapsed)))
+            await self._sleep(min(delay, max(0.0, timeout - elapsed)))
             answer = await self._look(generation_id, errors, slot)
             elapsed = self._clock() - began
+            if errors.refused:
+                looks.refused(elapsed)
             if answer is not None:
                 asked, record = answer
                 if record.status is not GenerationStatus.PROCESSING:
@@ -105,7 +107,7 @@ class Watch:
 
 
 class _Errors:
-    """Errors in a row, and how long they ask to wait."""
+    """Errors in a row, how long they ask to wait, and whether the last one says that there are too many looks."""
 
     def __init__(self, generation_id: str, backoff: Backoff) -> None:
         self._generation_id = generation_id
@@ -114,11 +116,13 @@ class _Errors:
 
     def clear(self) -> None:
         self.delay = 0.0
+        self.refused = False
         self._final = 0
         self._delays: Iterator[float] = self._backoff.delays()
 
     def add(self, error: NanoBananaError) -> None:
         self.delay = respect_floor(next(self._delays), error.retry_after)
+        self.refused = isinstance(error, RateLimitError) or error.retry_after is not None
         self._final += not error.retryable
         if self._final >= FINAL_ERRORS:
             error.generation_id = self._generation_id

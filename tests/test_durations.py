@@ -262,6 +262,28 @@ def test_the_likely_length_is_longer_than_nearly_all():
     assert 18 < learned.likely_length(KEY) < 27
 
 
+def test_what_is_loaded_again_counts_once():
+    """A client that runs one batch after the other gets back what it has dumped itself."""
+    learned = plan()
+    measure(learned, usual, 50)
+    before = learned.dump()
+    learned.load(before)
+    learned.load(before)
+    assert learned.dump() == before
+    assert learned.knows
+    assert not plan().knows
+
+
+def test_an_unkeyed_wait_teaches_nothing():
+    """Nobody knows when such a generation began."""
+    learned = plan()
+    looks = learned.begin(None, 50.0)
+    looks.processing(1.0)
+    looks.ended(2.0)
+    assert not learned.knows
+    assert json.loads(learned.dump()) == {"durations": []}
+
+
 # ---- the ceiling
 
 
@@ -297,6 +319,51 @@ def test_bookings_that_have_passed_are_forgotten():
     for second in range(5000):
         pace.book(float(second), 0.5)
     assert len(pace) <= 1100
+
+
+def test_looks_that_are_wanted_at_once_keep_to_the_ceiling():
+    """Hundreds of ids to wait for, as a resumed batch has them, are not looked at in one moment."""
+    learned = plan(max_polls_per_second=20.0)
+    delays = sorted(learned.begin(None, 100.0).at_once() for _ in range(200))
+    assert delays[0] == 0.0
+    assert delays[-1] == pytest.approx(10.0, abs=0.5)
+    assert all(sum(start <= at < start + 1 for at in delays) <= 24 for start in delays)
+
+
+def test_a_look_after_an_error_is_booked_for_when_it_is_made():
+    """The ceiling counts looks where they are, not where they would have been."""
+    learned = plan(max_polls_per_second=1.0)
+    looks = learned.begin(KEY, 0.0)
+    assert looks.next_delay(0.0, least=30.0) == 30.0
+    assert learned.begin(KEY, 0.0).next_delay(0.0, least=30.2) > 30.9
+
+
+# ---- refusals
+
+
+def test_a_refused_look_makes_looks_rarer_for_a_while():
+    """Half as rare again, whatever was refused in the same moment; after a minute nearly all of that is over."""
+    learned = plan()
+    looks = [learned.begin(KEY, 100.0) for _ in range(50)]
+    for look in looks:
+        look.refused(5.0)
+    assert learned.q == pytest.approx(1.5 * DEFAULT_Q)
+    looks[0].refused(8.0)
+    assert 2 * DEFAULT_Q < learned.q < 2.25 * DEFAULT_Q
+    for seconds in range(10, 30, 2):
+        looks[0].refused(seconds)
+    assert learned.q == 0.5
+    assert learned.share(100.0 + 28.0 + 240.0) == pytest.approx(DEFAULT_Q, rel=0.01)
+
+
+def test_refusals_change_the_next_gap():
+    """What is known of the durations stays."""
+    learned = plan(jitter=0.0)
+    measure(learned, usual, 200)
+    calm = learned.begin(KEY, 1e6).next_delay(0.0)
+    learned.refused(1e6)
+    assert learned.begin(KEY, 1e6).next_delay(0.0) > 1.02 * calm
+    assert learned.begin(KEY, 2e6).next_delay(0.0) == pytest.approx(calm, rel=1e-3)
 
 
 @pytest.mark.parametrize("options", [{"q": 0.0}, {"q": 0.9}, {"jitter": 1.0}, {"max_polls_per_second": 0.0}])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from witness import PNG, Witness
 
-from nanobanana_async import Backoff, Client, NotFoundError, RetryPolicy
+from nanobanana_async import Backoff, Client, LearnedPlan, NotFoundError, RetryPolicy
 from nanobanana_async.emulator import Fault, FaultPlan
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
@@ -23,6 +23,27 @@ async def test_a_failed_look_never_fails_a_job(online, kind):
     async with online(faults=FaultPlan(Fault("poll", kind, times=2))) as (emulator, client):
         assert (await client.generate("a cat")).image_urls
         assert emulator.ledger.charges == 1
+
+
+async def test_refused_looks_make_the_plan_look_less_often(online):
+    """They hold no slot and fail no job; a plan that learns is told of them."""
+    plan = LearnedPlan()
+    async with online(faults=FaultPlan(Fault("poll", "refuse", times=2)), client={"poll": plan}) as (_, client):
+        assert client.plan is plan
+        assert (await client.generate("a cat")).image_urls
+        assert plan.q > 0.2
+        assert client.statistics().refusals == 0
+
+
+async def test_waits_by_id_share_the_ceiling_of_the_plan(online):
+    """However many are begun at once."""
+    plan = LearnedPlan(max_polls_per_second=40.0)
+    async with online(limit=10, duration=0.01, client={"poll": plan}) as (emulator, client):
+        names = [(await client.generate(f"cat {number}")).id for number in range(10)]
+        looks, began = emulator.ledger.requests["GET /generate"], asyncio.get_running_loop().time()
+        await asyncio.gather(*(client.wait(name) for name in names * 2))
+        assert emulator.ledger.requests["GET /generate"] == looks + 20
+        assert asyncio.get_running_loop().time() - began > 0.3
 
 
 async def test_a_record_that_comes_late_is_waited_for(online):

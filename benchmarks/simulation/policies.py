@@ -54,11 +54,15 @@ class UnlearningLooks:
     def __init__(self, delays: Iterator[float]) -> None:
         self._delays = delays
 
-    def next_delay(self, elapsed: float) -> float:
-        return next(self._delays)
+    def at_once(self) -> float:
+        return 0.0
 
-    def processing(self, elapsed: float) -> None: ...
-    def ended(self, elapsed: float) -> None: ...
+    def next_delay(self, elapsed: float, *, least: float = 0.0) -> float:
+        return max(least, next(self._delays))
+
+    def processing(self, asked: float) -> None: ...
+    def ended(self, asked: float) -> None: ...
+    def refused(self, asked: float) -> None: ...
     def close(self) -> None: ...
 
 

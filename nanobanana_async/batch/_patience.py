@@ -14,6 +14,7 @@ class Patience:
     `answer_timeout`: after which a submission without an answer no longer holds up the others; also how long a batch
     that is cancelled waits for the answer to the one on its way.
     `outputs_interval`: between two writings of the manifest and the gallery while the batch runs.
+    `memory_interval`: between two records of the account's limit and of how long its generations take.
     `shared_memory`: how long an account counts as shared after somebody else has moved its balance.
     """
 
@@ -21,4 +22,5 @@ class Patience:
     network_interval: float = 5.0
     answer_timeout: float = 10.0
     outputs_interval: float = 30.0
+    memory_interval: float = 60.0
     shared_memory: float = 900.0

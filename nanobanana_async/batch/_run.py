@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from ._feeding import Feed
 from ._journal import Journal
 from ._journal_rows import Counts, JobState
 from ._judging import Judge
+from ._memory import Memory
 from ._network import Network
 from ._outputs import Outputs
 from ._patience import Patience
@@ -29,7 +29,6 @@ from ._telling import Teller
 from ._turnstile import Turnstile
 
 LEAST_WIDTH = 32  # rows under way at once, or twice the slots if that is more
-LIMIT = "limit"  # a setting: the account's slots, as they were last known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +67,7 @@ class Run:
         self._teller = teller
         self._outputs = outputs
         self._network = Network(client, brake, teller, options.patience)
+        self._memory = Memory(client, journal, interval=options.patience.memory_interval)
 
     async def through(self, prices: Prices) -> None:
         """Bring every row as far as it goes. Whatever ends it early but a cancellation pulls the brake."""
@@ -82,7 +82,7 @@ class Run:
         except OSError as error:
             told = f"{self._folder}: {error.strerror}; free space, then run the same command again"
             self._brake.pull(BatchError(told))
-        await self._remember_limit()
+        await self._memory.write()
 
     # ---- before
 
@@ -125,6 +125,7 @@ class Run:
         counts = await self._journal.counts()
         desk.budget.spent = await committed(self._journal, counts)
         self._teller.start(counts, desk.budget)
+        await self._memory.recall()
 
     async def _requeue(self, desk: Desk) -> None:
         options = self._options
@@ -151,6 +152,7 @@ class Run:
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._outputs.keep_fresh)
             beside.start_soon(self._network.watch)
+            beside.start_soon(self._memory.keep)
             async with anyio.create_task_group() as group:
                 await self._feed(group, rows, rows.pick_up, JobState.RUNNING, JobState.COMPLETED)
                 await self._feed(group, rows, rows.submit, JobState.READY, *self._doubtful())
@@ -170,14 +172,6 @@ class Run:
 
     def _width(self) -> int:
         return 0 if self._network.away else max(LEAST_WIDTH, 2 * (self._client.statistics().limit or 0))
-
-    # ---- after
-
-    async def _remember_limit(self) -> None:
-        limit = self._client.statistics().limit
-        if limit is not None:
-            with suppress(JournalError):
-                await self._journal.set_setting(LIMIT, str(limit))
 
 
 async def committed(journal: Journal, counts: Counts) -> int:

@@ -31,10 +31,11 @@ from ._events import BatchEvent, BatchProgress, BatchSummary
 from ._inputs import InputCounts
 from ._journal import Journal
 from ._journal_rows import Added, JobState
+from ._memory import LIMIT
 from ._outputs import Outputs
 from ._patience import Patience
 from ._preflight import Preflight
-from ._run import LIMIT, Run, RunOptions, committed
+from ._run import Run, RunOptions, committed
 from ._submitting import written_off
 from ._telling import Teller
 
