@@ -1,0 +1,300 @@
+"""The jobs behind the routes: who may see which, and what is written down before anything else happens.
+
+A job lives in one worker, where the client runs it; its record lives in the store, where every worker finds it. The
+client's ledger hooks keep the record: the intent is in it before a byte is sent and the id before anything else. So
+with a store in a file a job outlives its worker, see `_adoption.py`; and without one its generation is still found by
+its receipt. A caller that goes away never cancels a job; `cancel` does, for as long as that is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio
+
+from ..._client import Client
+from ..._events import StreamEvent
+from ..._exceptions import (
+    ContentRejectedError,
+    GenerationFailedError,
+    JobCancelledError,
+    NanoBananaError,
+    QueueFullError,
+)
+from ..._job import Destination, Job, JobStatus
+from ._errors import Problem, ProblemError, problem, problem_of
+from ._images import ImageFolder
+from ._ledger import RecordLedger
+from ._looks import Looks
+from ._progress import Lengths
+from ._receipts import Receipts
+from ._records import JobRecord
+from ._store import JobStore
+
+TICK_SECONDS = 1.0  # how often progress and positions are told again
+CLEANUP_SECONDS = 5.0
+_QUEUED = JobStatus.QUEUED.value
+_UNEXPECTED = Problem(
+    type="urn:nanobanana:error", title="Something went wrong", status=500, detail="The job met an unexpected error."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A job at one moment. `position` is how many are ahead of it, `expected_wait` seconds, `progress` percent."""
+
+    record: JobRecord
+    receipt: str | None = None
+    position: int | None = None
+    expected_wait: float | None = None
+    progress: float = 0.0
+
+
+@dataclass(slots=True)
+class Live:
+    """A job that this worker's client runs."""
+
+    record: JobRecord
+    job: Job
+    progress: float = 0.0  # as the service tells it, in stream mode
+
+
+class JobService:
+    """Submits, finds, follows and cancels jobs, each for its owner only."""
+
+    def __init__(
+        self,
+        client: Client,
+        store: JobStore,
+        images: ImageFolder,
+        receipts: Receipts,
+        *,
+        max_queued: int,
+        max_queued_per_owner: int,
+    ) -> None:
+        self.client = client
+        self.store = store
+        self.live: dict[str, Live] = {}
+        self.lengths = Lengths()
+        self.closing = False
+        self._images = images
+        self._receipts = receipts
+        self._looks = Looks(client)
+        self._max_queued = max_queued
+        self._max_queued_per_owner = max_queued_per_owner
+        self._watchers: dict[str, set[asyncio.Future[None]]] = {}
+
+    # ---- for the routes
+
+    async def submit(self, record: JobRecord) -> JobState:
+        """Queue a job. Raises: QueueFullError, InvalidRequestError."""
+        self._check_room(record)
+        live = self._hold(record)
+        try:
+            await self.store.add(record)
+            await self.client.enqueue(live.job, wait_for_room=False)
+        except BaseException:
+            self.live.pop(record.id, None)
+            live.job.cancel()
+            with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+                await self.store.delete(record)
+            raise
+        return self._state_of(live)
+
+    async def find(self, name: str, owner: str) -> JobState:
+        """A job by its id or its receipt. Raises: a 404 when this owner has none of that name."""
+        live = self.live.get(name)
+        if live is not None and live.record.owner == owner:
+            return self._state_of(live)
+        found = await self.store.get(name, owner)
+        if found is not None:
+            record, position = found
+            if not record.ended and record.problem is not None:
+                await self._look_again(record)
+            return self._state(record, position)
+        generation_id = self._receipts.read(name, owner)
+        if generation_id is None:
+            raise problem(404, "not-found", "No such job", "There is no job of this name, or it is not yours.")
+        record = JobRecord(name, owner, {"prompt": ""}, status=JobStatus.RUNNING.value, generation_id=generation_id)
+        await self._looks.update(record)
+        record.ended_at = None  # nobody remembers
+        return self._state(record)
+
+    async def newest(self, owner: str, count: int) -> list[JobState]:
+        """An owner's newest jobs, the newest first."""
+        records = await self.store.newest(owner, count)
+        held = [(record, self.live.get(record.id)) for record in records]
+        return [self._state(record) if live is None else self._state_of(live) for record, live in held]
+
+    async def cancel(self, name: str, owner: str) -> JobState:
+        """Cancel a job that was not submitted yet; one that was cancelled before stays so.
+
+        Raises: a 409 when it has been submitted: then it is paid, runs on, and can't be stopped.
+        """
+        live = self.live.get(name)
+        if live is not None and live.record.owner == owner and live.job.status is JobStatus.QUEUED:
+            live.record.status = _QUEUED  # its intent may be on its way to the disk: it is withdrawn
+            live.job.cancel("the caller cancelled it")
+            return self._state(live.record)
+        state = await self.find(name, owner)
+        if state.record.status == _QUEUED and name not in self.live:
+            cancelled = replace(state.record, request=dict(state.record.request))
+            cancelled.end(JobStatus.CANCELLED)
+            if await self.store.cancel(cancelled):
+                return self._state(cancelled)
+            state = await self.find(name, owner)
+        if state.record.status == JobStatus.CANCELLED.value:
+            return state
+        raise _too_late(state.record)
+
+    async def changes(self, name: str, owner: str) -> AsyncGenerator[JobState, None]:
+        """The job now, and again whenever something about it may have changed, until it has ended."""
+        while True:
+            change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._watchers.setdefault(name, set()).add(change)
+            try:
+                state = await self.find(name, owner)
+                yield state
+                if state.record.ended:
+                    return
+                await asyncio.wait((change,), timeout=TICK_SECONDS)
+            finally:
+                self._watchers[name].discard(change)
+                if not self._watchers[name]:
+                    del self._watchers[name]
+
+    async def image(self, name: str, owner: str, place: int) -> Path:
+        """The file of one image, the first being 1. Raises: a 404 while there is none, DownloadError."""
+        record = (await self.find(name, owner)).record
+        if not record.completed or not 1 <= place <= record.images:
+            raise problem(404, "no-such-image", "No such image", f"This job has {record.images} images by now.")
+        files = await self._images.files(record.generation(), record.images)
+        return files[place - 1]
+
+    def close(self) -> None:
+        """The client closes: what it cancels now stays as it is in the store, for the next worker."""
+        self.closing = True
+
+    def check_open(self) -> None:
+        """Raises: a 503 once the worker is on its way out."""
+        if self.closing:
+            raise problem(503, "closing", "Shutting down", "This server is shutting down.")
+
+    # ---- for the adoption
+
+    async def resume(self, record: JobRecord) -> None:
+        """Queue a job of a worker that has gone."""
+        with suppress(RuntimeError):  # the client is closed: the next worker goes on
+            await self.client.enqueue(self._hold(record).job)
+
+    def positions(self) -> dict[str, int | None]:
+        """The jobs that wait here, and how many are ahead of each."""
+        return {name: live.job.position for name, live in self.live.items() if live.record.status == _QUEUED}
+
+    def drop(self, name: str) -> None:
+        """Another worker cancelled it, or runs it."""
+        live = self.live.pop(name, None)
+        if live is not None:
+            live.job.cancel("it is not this worker's any more")
+            self.notify(name)
+
+    def notify(self, name: str) -> None:
+        """Wake whoever watches this job."""
+        for change in self._watchers.get(name, ()):
+            if not change.done():
+                change.set_result(None)
+
+    # ---- inside
+
+    def _check_room(self, record: JobRecord) -> None:
+        waiting = [live.record.owner for live in self.live.values() if live.record.status == _QUEUED]
+        own = waiting.count(record.owner)
+        if len(waiting) < self._max_queued and own < self._max_queued_per_owner:
+            return
+        told = f"{own} of your jobs" if own >= self._max_queued_per_owner else f"{len(waiting)} jobs"
+        wait = self.client.expected_wait(priority=record.priority, group=record.owner or None)
+        raise QueueFullError(f"{told} wait already", expected_wait=wait)
+
+    def _hold(self, record: JobRecord) -> Live:
+        job = Job(
+            record.generate_request(),
+            mode=record.mode,
+            priority=record.priority,
+            group=record.owner or None,
+            timeout=record.timeout,
+            destination=Destination(self._images.permanent) if self._images.permanent else None,
+            ledger=RecordLedger(
+                record, self.store, changed=lambda: self.notify(record.id), lost=lambda job: self.drop(job.id)
+            ),
+        )
+        job.id = record.id
+        live = self.live[record.id] = Live(record, job)
+        job.on_event = lambda event: self._progressed(live, event)
+        job.add_done_callback(self._ended)
+        return live
+
+    def _progressed(self, live: Live, event: StreamEvent) -> None:
+        live.progress = max(live.progress, event.progress)
+        self.notify(live.record.id)
+
+    def _ended(self, job: Job) -> None:
+        live = self.live.pop(job.id, None)
+        if live is None:
+            return
+        record = live.record
+        if record.completed and record.started_at and record.ended_at:
+            self.lengths.add(record.ended_at - record.started_at)
+        if job.error is not None and not record.completed:
+            if self.closing and isinstance(job.error, JobCancelledError):
+                return  # as it is, so that the next worker goes on with it
+            _end_badly(record, job)
+        self.store.save_later(record)
+        self.notify(record.id)
+
+    async def _look_again(self, record: JobRecord) -> None:
+        """At a generation that nobody waits for any more; a look that fails changes nothing."""
+        with suppress(NanoBananaError):
+            if await self._looks.update(record):
+                await self.store.save(record)
+
+    def _state_of(self, live: Live) -> JobState:
+        return self._state(live.record, live.job.position, live.progress)
+
+    def _state(self, record: JobRecord, position: int | None = None, progress: float = 0.0) -> JobState:
+        receipt = self._receipts.write(record.generation_id, record.owner) if record.generation_id else None
+        if record.completed:
+            return JobState(record, receipt, progress=100.0)
+        if record.status == _QUEUED:
+            wait = None if position is None else self._expected_wait(position)
+            return JobState(record, receipt, position, wait)
+        if record.status == JobStatus.RUNNING.value and record.started_at and record.mode != "stream":
+            progress = self.lengths.progress(time.time() - record.started_at)
+        return JobState(record, receipt, progress=progress)
+
+    def _expected_wait(self, ahead: int) -> float:
+        return self.lengths.wait(ahead, self.client.statistics().limit)
+
+
+def _end_badly(record: JobRecord, job: Job) -> None:
+    """End the record with its job. A generation that may still end well is only not waited for any more."""
+    error = job.error
+    told = problem_of(error) if isinstance(error, NanoBananaError) else _UNEXPECTED
+    if record.generation_id and not isinstance(error, GenerationFailedError | ContentRejectedError):
+        record.problem = told.model_dump(exclude_none=True)
+        return
+    record.generation_id = record.generation_id or told.generation_id
+    record.credits_used = told.credits_used if told.credits_used is not None else record.credits_used
+    in_doubt = job.cancelled and record.status == JobStatus.SUBMITTING.value
+    status = JobStatus.UNCERTAIN if in_doubt else job.status
+    record.end(status, None if status is JobStatus.CANCELLED else told)
+
+
+def _too_late(record: JobRecord) -> ProblemError:
+    detail = "It has ended." if record.ended else "It has been submitted: it is paid, runs on, and can't be stopped."
+    facts = {"generation_id": record.generation_id, "credits_used": record.credits_used}
+    return problem(409, "too-late", "Too late to cancel", detail, **facts)

@@ -1,0 +1,79 @@
+"""What all routes of the router share: how they answer problems, bound bodies, and describe both for OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from ..._exceptions import NanoBananaError
+from ._errors import PROBLEM_JSON, ProblemError, answer_error, problem, problem_response
+from ._images import MEDIA_TYPES
+
+MAX_BODY = 20 * 2**20  # bytes: nine reference images of 1.5 MB, in base64
+NO_STORE = {"Cache-Control": "no-store"}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+IMAGES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The image.", "content": dict.fromkeys(sorted(MEDIA_TYPES.values()), _BINARY)}
+}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events `status`, each with the whole job as its data, and a last one, `end`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "To a browser that comes back after the end: there is nothing more."},
+}
+_MEANINGS = {
+    400: "The image service does not accept these parameters.",
+    401: "As the application's own sign-in says.",
+    402: "Too few credits are left.",
+    404: "There is no such job, image or generation, or it is not yours.",
+    409: "It has been submitted: it is paid, runs on, and can't be stopped.",
+    410: "The image's link has ended.",
+    413: "The request is too large.",
+    429: "Too many jobs wait. `Retry-After` tells when to try again.",
+    502: "The image service failed, or its answer was lost; with the generation's id, where it is known.",
+    503: "Images can't be made at the moment. It is nothing that the caller did.",
+    504: "The image service does not answer in time.",
+}
+
+
+class ProblemRoute(APIRoute):
+    """Answers with problem details, whatever the application does with exceptions, and bounds a request's body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's own handler, inside ours."""
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(_bounded(request))
+            except ProblemError as error:
+                return problem_response(error.problem)
+            except NanoBananaError as error:
+                return answer_error(error)
+
+        return answer
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers with these problems."""
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+def _bounded(request: Request) -> Request:
+    """The same request; reading more of its body than MAX_BODY is a 413."""
+    received = 0
+
+    async def receive() -> Any:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > MAX_BODY:
+            raise problem(413, "too-large", "Too large", f"A request may have {MAX_BODY:,} bytes.", paid="no")
+        return message
+
+    return Request(request.scope, receive)
