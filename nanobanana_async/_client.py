@@ -266,6 +266,11 @@ class Client:
 
     # ---- state and end
 
+    @property
+    def timeouts(self) -> Timeouts:
+        """The deadlines that its requests have."""
+        return self._transport.timeouts
+
     def statistics(self) -> ClientStatistics:
         """The numbers of this moment."""
         return self._engine.statistics() if self._engine is not None else ClientStatistics()

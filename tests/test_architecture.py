@@ -31,7 +31,8 @@ LAYERS = (
     ("_engine", "_map", "_stream"),
     ("_client",),
     ("__init__",),
-    ("batch", "integrations"),
+    ("batch",),
+    ("integrations",),
     ("testing", "cli"),
     ("__main__",),
 )

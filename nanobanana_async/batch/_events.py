@@ -12,7 +12,8 @@ from ._journal_rows import Counts, JobState
 class BatchProgress:
     """Sums of this moment. `running` and `queued` are this run's; the others are the batch's, earlier runs included.
 
-    `unsettled` are uncertain or lost. `eta` is seconds, None while nothing can be said. `note` says what is waited for.
+    `unsettled` are uncertain or lost; `workers` are those of a distributed batch.
+    `eta` is seconds, None while nothing can be said. `note` says what is waited for.
     """
 
     rows: int = 0
@@ -26,6 +27,7 @@ class BatchProgress:
     limit: int | None = None
     eta: float | None = None
     note: str = ""
+    workers: int | None = None
 
     @property
     def done(self) -> int:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -29,6 +29,7 @@ from ._inputs import ModelCounts, Row
 from ._journal_codec import MANIFEST_COLUMNS, to_manifest
 from ._journal_db import DB_FILE, connect_read_only, explain, session, told
 from ._journal_import import Import
+from ._journal_mirror import Snapshot, mirror
 from ._journal_rows import Added, Counts, JobState, JournalRow, StateCounts
 from ._lock import is_locked
 from ._manifest import ManifestRow
@@ -181,6 +182,10 @@ class Journal:
         An uncertain attempt counts as not paid from then on; to count it as paid, end it as lost first.
         """
         return await self._run(steps.requeue, states, max_attempts, indexes)
+
+    async def mirror(self, rows: Sequence[Snapshot], settings: Mapping[str, str] | None = None) -> None:
+        """Take over what became of rows elsewhere, and settings with them: all of it, or nothing."""
+        await self._run(mirror, rows, settings or {})
 
     # ---- what is known of the account and the batch
 

@@ -84,6 +84,15 @@ class Run:
             self._brake.pull(BatchError(told))
         await self._memory.write()
 
+    async def settle(self, prices: Prices) -> None:
+        """Judge what an earlier run left in doubt, and queue what is to be tried again; submit nothing.
+
+        Raises: NanoBananaError, OSError.
+        """
+        with Ballast(self._folder) as ballast:
+            desk = await self._desk(prices, ballast)
+            await self._begin(desk, self._judge(desk))
+
     # ---- before
 
     async def _desk(self, prices: Prices, ballast: Ballast) -> Desk:

@@ -41,6 +41,7 @@ from ._telling import Teller
 
 LEAVE_SECONDS = 3.0  # for the manifest of a run that was cancelled; a large one is left to the next run
 MAX_ATTEMPTS = 3  # submissions of one row, retries on request included
+DISTRIBUTED = "distributed"  # a setting: that rows were handed out to workers, and which
 _PAGE = 1000
 
 
@@ -202,11 +203,19 @@ class BatchRunner:
 
     async def _go_through(self, run: Run) -> None:
         try:
+            await self._check_alone()
             prices = await self._known_prices()
         except NanoBananaError as error:
             self._brake.pull(error)
         else:
             await run.through(prices)
+
+    async def _check_alone(self) -> None:
+        """Raise when workers elsewhere have this batch's rows: whoever sent them here as well would pay twice."""
+        if await self._journal.get_setting(DISTRIBUTED):
+            raise BatchError(
+                f"{self.folder}: workers have the rows of this batch; go on with --distributed and the same Redis"
+            )
 
     async def _write_at_end(self, patience: float | None) -> None:
         try:

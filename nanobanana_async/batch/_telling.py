@@ -18,7 +18,7 @@ class Teller:
 
     def __init__(self, client: Client, on_event: Callable[[BatchEvent], None] | None) -> None:
         self._client = client
-        self._on_event = on_event
+        self.on_event = on_event
         self._tally = Tally()
         self._states: dict[int, JobState] = {}  # of the rows under way
         self._budget = Budget(None)
@@ -95,5 +95,5 @@ class Teller:
     def _emit(
         self, kind: BatchEventKind, index: int | None = None, state: JobState | None = None, message: str = ""
     ) -> None:
-        if self._on_event is not None:
-            self._on_event(BatchEvent(kind, self.progress(), index, state, message))
+        if self.on_event is not None:
+            self.on_event(BatchEvent(kind, self.progress(), index, state, message))

@@ -1,0 +1,272 @@
+"""A batch that workers drain: handed out in shards, watched, and gathered in its folder as any other batch."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+
+from ..._client import Client
+from ..._exceptions import BatchError, JournalError, NanoBananaError
+from ..._references import encode_references
+from ...batch._events import BatchProgress, BatchSummary
+from ...batch._journal_rows import JobState, JournalRow
+from ...batch._run import Run, committed
+from ...batch._runner import DISTRIBUTED, BatchRunner
+from ...batch._submitting import DOUBTFUL, written_off
+from ._book import Book, BookError, connect
+from ._handing import Plan, from_ranges
+from ._judging import Settler
+from ._rows import RowRecord, ShardRow, encode_shard
+from ._stops import stopped_by
+from ._storage import Storage, open_storage, shard_file
+from ._sweeping import Kick, tell
+from ._watching import Watch
+
+_LOGGER = logging.getLogger(__name__)
+
+_PAGE = 500
+_LOST = "Redis lost the batch while workers had this row: it may be charged; --uncertain retry sends it again"
+
+
+class DistributedBatch(BatchRunner):
+    """A `BatchRunner` whose rows are drained by workers, on this machine and others.
+
+    `run()` hands out what is open and watches until all is done. `stop()`, or cancelling it, leaves the workers at
+    work; the next `run()`, with the same folder and Redis, takes up what they did meanwhile. `kick` tells workers of a
+    shard; a message that is lost is sent again. `store` is the URL of an object store for the images, if the folder is
+    not one that all workers see.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        folder: Any,
+        url: str,
+        *,
+        account: str,
+        kick: Kick,
+        store: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(client, folder, **options)
+        self._url = url
+        self._account = account
+        self._kick = kick
+        self._store = store
+        self._watch: Watch | None = None
+
+    def progress(self) -> BatchProgress:
+        """The sums of this moment, over all workers."""
+        return self._watch.progress() if self._watch is not None else BatchProgress()
+
+    async def run(self) -> BatchSummary:
+        """Hand out what is open, and watch until all of it is done, something stops it, or `stop()` is called.
+
+        Raises nothing but cancellation: what ended it early is told by the summary.
+        """
+        began = time.monotonic()
+        before = (await self._journal.counts()).credits
+        doubtful, over = 0, False
+        try:
+            async with self._open_book() as book, open_storage(self.folder, self._store) as storage:
+                self._watch = Watch(book, self._journal, self._outputs, self._brake, self._teller.on_event, self._kick)
+                plan = await self._hand_out(book, storage)
+                over = await self._watched(plan, self._watch)
+                doubtful = (await book.state(plan.batch)).doubtful
+                if over:
+                    await self._finish(book, storage, plan, doubtful)
+                    doubtful = 0
+        except NanoBananaError as error:
+            self._brake.pull(error)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._write_at_end(3.0)
+        brake, self._brake = self._brake, type(self._brake)()
+        counts = await self._journal.counts()
+        return BatchSummary(
+            counts,
+            credits_used=counts.credits - before,
+            seconds=time.monotonic() - began,
+            doubtful_credits=doubtful + await written_off(self._journal),
+            interrupted=brake.pulled and brake.reason is None and not over,
+            stopped_by=brake.reason,
+        )
+
+    # ---- before
+
+    @asynccontextmanager
+    async def _open_book(self) -> AsyncIterator[Book]:
+        redis = connect(self._url)
+        try:
+            yield Book(redis, self._account)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await redis.aclose()
+
+    async def _hand_out(self, book: Book, storage: Storage) -> Plan:
+        """Go on with what was handed out before, and hand out what is not."""
+        plan, again = await self._known_plan(book), set[int]()
+        if plan is None:
+            plan = await self._new_plan(book)
+        else:
+            await self._catch_up(plan)
+            again = await self._requeued()
+        plan = plan.with_shards(await self._not_handed_out(plan, again))
+        await self._journal.set_setting(DISTRIBUTED, plan.to_json())  # from here on nobody else may send them
+        await Settler(book, self._client, self._options.patience).witness(self._brake)
+        known = (await book.state(plan.batch)).shards
+        for number in range(known, len(plan.shards)):
+            await self._hand_out_one(book, storage, plan, number)
+        return plan
+
+    async def _known_plan(self, book: Book) -> Plan | None:
+        """The batch that workers have, if they have one and Redis still knows it."""
+        text = await self._journal.get_setting(DISTRIBUTED)
+        if not text:
+            return None
+        plan = Plan.from_json(text)
+        if (plan.server, plan.account) != (_server(self._url), self._account):
+            raise BatchError(
+                f"{self.folder}: workers at {plan.server} have the rows of this batch, for another account or server; "
+                f"go on with --distributed redis://{plan.server} and the key that it was started with"
+            )
+        if await book.begin(plan.batch, self._meta(), fresh=False):
+            return plan
+        await self._give_up(plan)
+        return None
+
+    async def _new_plan(self, book: Book) -> Plan:
+        """A new batch in Redis; what an earlier run left here is judged first."""
+        await self._run_once().settle(await self._known_prices())
+        plan = Plan(secrets.token_hex(6), self._account, _server(self._url))
+        base = await committed(self._journal, await self._journal.counts())
+        await book.begin(plan.batch, {**self._meta(), "base": base}, fresh=True)
+        return plan
+
+    def _run_once(self) -> Run:
+        return Run(
+            self._client,
+            self._journal,
+            self.folder,
+            self._options,
+            brake=self._brake,
+            teller=self._teller,
+            outputs=self._outputs,
+        )
+
+    def _meta(self) -> dict[str, Any]:
+        options = self._options
+        return {
+            "folder": str(self.folder.resolve()) if self._store is None else None,
+            "store": self._store,
+            "max": options.max_credits,
+            "uncertain": options.uncertain,
+            "gives_up": int(options.retry_failed),
+            "max_attempts": options.max_attempts,
+        }
+
+    async def _give_up(self, plan: Plan) -> None:
+        """Redis has lost the batch: whatever is not known to be otherwise may have been sent."""
+        doubtful = []
+        for text in plan.shards:
+            indexes = set(from_ranges(text))
+            for row in await self._rows_of(indexes, JobState.READY, JobState.INTENT):
+                record = RowRecord(state=JobState.UNCERTAIN, attempts=max(1, row.attempts), cost=row.cost, error=_LOST)
+                doubtful.append(record.snapshot(row.index))
+        await self._journal.mirror(doubtful, {DISTRIBUTED: ""})
+        if doubtful:
+            self._teller.say(f"Redis has lost the batch: what became of {len(doubtful):,} rows is not known")
+
+    async def _catch_up(self, plan: Plan) -> None:
+        assert self._watch is not None
+        while await self._watch.take_over(plan.batch):
+            pass
+
+    async def _requeued(self) -> set[int]:
+        """Rows that are to be tried again, ready again."""
+        found: set[int] = set()
+        if not self._options.retry_failed:
+            return found
+        states = (JobState.FAILED, JobState.LOST)
+        async for row in self._all(*states):
+            if row.attempts < self._options.max_attempts:
+                found.add(row.index)
+        await self._journal.requeue(*states, indexes=sorted(found))
+        return found
+
+    async def _not_handed_out(self, plan: Plan, again: set[int]) -> list[int]:
+        states = [JobState.READY, JobState.RUNNING, JobState.COMPLETED]
+        if self._options.uncertain == "retry":
+            states.append(JobState.UNCERTAIN)
+        return [row.index async for row in self._all(*states) if row.index > plan.upto or row.index in again]
+
+    async def _all(self, *states: JobState) -> AsyncIterator[JournalRow]:
+        cursor = -1
+        while rows := await self._journal.unfinished(*states, limit=_PAGE, after=cursor):
+            cursor = rows[-1].index
+            for row in rows:
+                yield row
+
+    # ---- a shard
+
+    async def _hand_out_one(self, book: Book, storage: Storage, plan: Plan, number: int) -> None:
+        """Its file first, then Redis, then the message: each may be lost, and is made good by the next."""
+        states = (JobState.READY, JobState.RUNNING, JobState.COMPLETED, JobState.UNCERTAIN)
+        rows = await self._rows_of(set(from_ranges(plan.shards[number])), *states)
+        asked = [await _shard_row(row) for row in rows]
+        await storage.write(shard_file(plan.batch, number), encode_shard(asked))
+        tried = {row.index: RowRecord.of(row) for row in rows if row.attempts or row.state is not JobState.READY}
+        await book.hand_out(plan.batch, number, len(rows), tried, Watch.PATIENCE)
+        await tell(self._kick, plan.batch, number)
+
+    async def _rows_of(self, indexes: set[int], *states: JobState) -> list[JournalRow]:
+        found, cursor = list[JournalRow](), min(indexes) - 1
+        while len(found) < len(indexes):
+            page = await self._journal.unfinished(*states, limit=_PAGE, after=cursor)
+            found += [row for row in page if row.index in indexes]
+            if not page or page[-1].index >= max(indexes):
+                break
+            cursor = page[-1].index
+        return found
+
+    # ---- the watch and the end
+
+    async def _watched(self, plan: Plan, watch: Watch) -> bool:
+        """Whether all is done. False when it was stopped here or there."""
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._outputs.keep_fresh)
+            stopped = await watch.until_over(plan.batch)
+            beside.cancel_scope.cancel()
+        if stopped:
+            self._brake.pull(stopped_by(stopped))
+        return watch.over
+
+    async def _finish(self, book: Book, storage: Storage, plan: Plan, doubtful: int) -> None:
+        """Everything is in the journal: from here on it is a batch as any other."""
+        in_all = doubtful + await written_off(self._journal)
+        await self._journal.mirror((), {DISTRIBUTED: "", DOUBTFUL: str(in_all)})
+        try:
+            await book.forget(plan.batch)
+            await storage.remove(shard_file(plan.batch, number) for number in range(len(plan.shards)))
+        except (BookError, BatchError, JournalError) as error:
+            _LOGGER.warning("what the workers no longer need could not be removed: %s", error)
+
+
+async def _shard_row(row: JournalRow) -> ShardRow:
+    request = row.request
+    references = await encode_references(request.reference_images)
+    return ShardRow(row.index, request.prompt, request.model, request.aspect_ratio, request.quantity, tuple(references))
+
+
+def _server(url: str) -> str:
+    """Which Redis, without its password."""
+    parts = urlsplit(url)
+    host = f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+    return f"{host}{parts.path.rstrip('/')}" if parts.hostname else parts.path

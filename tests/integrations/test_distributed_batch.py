@@ -1,0 +1,248 @@
+"""The coordinator: hands out, goes away, comes back, and ends with a folder like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from draining import HURRY, KEY, compare, coordinated
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanobanana_async import BatchError, BudgetExceededError, Client, GenerateRequest, InsufficientCreditsError
+from nanobanana_async.batch import BatchRunner, JobState, read_manifest
+from nanobanana_async.emulator import Emulator, Fault, FaultPlan
+from nanobanana_async.integrations.distributed import Terms, Worker, account_of
+from nanobanana_async.integrations.distributed._handing import from_ranges, shard_rows, to_ranges
+from nanobanana_async.integrations.distributed._rows import RowRecord, ShardRow, decode_shard, encode_shard
+from nanobanana_async.integrations.taskiq import serve
+
+SERVICE = {"limit": 8, "duration": 0.02, "image_size": 48, "image_format": "png", "credits": 1000}
+TERMS = Terms(lease_seconds=1.0, answer_timeout=0.2, patience=HURRY)
+
+
+@asynccontextmanager
+async def working(redis, url, **options):
+    """A worker in this process, until the end of the block."""
+    async with (
+        Client(KEY, base_url=url, poll=0.01) as client,
+        Worker(client, redis, account=account_of(KEY, url), **{"terms": TERMS, **options}) as worker,
+    ):
+        serving = asyncio.create_task(serve(worker, redis))
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            await serving
+
+
+@pytest.fixture
+async def emulator():
+    async with Emulator(**SERVICE) as emulator:
+        yield emulator
+
+
+def statuses(folder: Path) -> dict[str, int]:
+    return dict(compare_free(folder))
+
+
+def compare_free(folder: Path) -> list[tuple[str, int]]:
+    rows = [row.status.value for row in read_manifest(folder)]
+    return sorted((status, rows.count(status)) for status in set(rows))
+
+
+def cats(number: int) -> list[str]:
+    return [f"cat {index}" for index in range(number)]
+
+
+async def test_a_coordinator_goes_away_and_comes_back(redis_server, emulator, tmp_path):
+    """The workers go on without it; the next run takes over what they did, and pays nothing again."""
+    summary = await leave_alone(redis_server.url, emulator.url, tmp_path, cats(30))
+    assert summary.interrupted
+    assert not summary.all_stored
+    async with working(redis_server.url, emulator.url):
+        await emulator.ledger.until(lambda: emulator.ledger.credits_charged == 30)
+        async with coordinated(redis_server.url, emulator.url, tmp_path) as batch:
+            assert (await batch.add(cats(30))).known == 30
+            summary = await batch.run()
+    assert summary.all_stored
+    assert summary.credits_used == 30 == emulator.ledger.credits_charged
+    assert statuses(tmp_path) == {"stored": 30}
+
+
+@asynccontextmanager
+async def handed_out(redis, url, folder, prompts):
+    """A coordinator that has handed these prompts out; it has a run to be awaited."""
+    watching = asyncio.Event()
+
+    def tell(event):
+        if event.progress.workers is not None:
+            watching.set()
+
+    async with coordinated(redis, url, folder, on_event=tell) as batch:
+        await batch.add(prompts)
+        running = asyncio.create_task(batch.run())
+        await watching.wait()
+        yield batch, running
+
+
+async def leave_alone(redis, url, folder, prompts):
+    """Hand these prompts out, and go away; what the run tells then."""
+    async with handed_out(redis, url, folder, prompts) as (batch, running):
+        batch.stop()
+        return await running
+
+
+async def test_rows_that_workers_have_are_sent_by_no_other_run(redis_server, emulator, tmp_path):
+    """A plain run would pay for them twice."""
+    await leave_alone(redis_server.url, emulator.url, tmp_path, cats(3))
+    async with Client(KEY, base_url=emulator.url) as client, BatchRunner(client, tmp_path) as plain:
+        summary = await plain.run()
+    assert isinstance(summary.stopped_by, BatchError)
+    assert "--distributed" in str(summary.stopped_by)
+    assert emulator.ledger.credits_charged == 0
+
+
+async def test_a_batch_that_was_begun_without_workers_goes_on_with_them_and_back(redis_server, emulator, tmp_path):
+    """What ran is picked up, what was stored stays, and afterwards it is a plain batch again."""
+    async with (
+        Client(KEY, base_url=emulator.url, poll=0.01) as client,
+        BatchRunner(client, tmp_path, max_credits=4, patience=HURRY) as plain,
+    ):
+        await plain.add(cats(10))
+        await plain.run()
+    async with (
+        working(redis_server.url, emulator.url),
+        coordinated(redis_server.url, emulator.url, tmp_path, max_credits=7) as batch,
+    ):
+        summary = await batch.run()
+    assert isinstance(summary.stopped_by, BudgetExceededError)
+    assert emulator.ledger.credits_charged == 7
+    async with (
+        working(redis_server.url, emulator.url),
+        coordinated(redis_server.url, emulator.url, tmp_path) as batch,
+    ):
+        assert (await batch.run()).all_stored
+    async with Client(KEY, base_url=emulator.url) as client, BatchRunner(client, tmp_path) as plain:
+        await plain.add(cats(10))
+        assert (await plain.run()).all_stored
+    assert emulator.ledger.credits_charged == 10
+
+
+async def test_an_empty_account_stops_the_batch_at_all_workers(redis_server, tmp_path):
+    """What runs is brought home, and topped up it goes on."""
+    async with Emulator(**{**SERVICE, "credits": 5}) as emulator:
+        async with working(redis_server.url, emulator.url), working(redis_server.url, emulator.url):
+            async with coordinated(redis_server.url, emulator.url, tmp_path) as batch:
+                await batch.add(cats(12))
+                summary = await batch.run()
+            assert isinstance(summary.stopped_by, InsufficientCreditsError)
+            assert summary.rows(JobState.STORED) == 5
+            emulator.account(KEY).credits += 20
+            async with coordinated(redis_server.url, emulator.url, tmp_path) as batch:
+                assert (await batch.run()).all_stored
+        assert emulator.ledger.credits_charged == 12
+
+
+async def test_lost_answers_are_judged_over_all_workers(redis_server, tmp_path):
+    """Dropped before they were taken: sent again. Taken, and the answer lost: `lost`, and paid again on request."""
+    faults = FaultPlan(
+        Fault("submit", "reset_before", times=2, after=4), Fault("submit", "reset_after", times=1, after=12)
+    )
+    async with Emulator(**SERVICE, faults=faults) as emulator:
+        async with working(redis_server.url, emulator.url), working(redis_server.url, emulator.url):
+            async with coordinated(redis_server.url, emulator.url, tmp_path) as batch:
+                await batch.add(cats(24))
+                await batch.run()
+            found = compare(tmp_path, emulator.ledger)
+            assert found.statuses == {"stored": 23, "lost": 1}
+            assert found.credits_told == found.credits_charged == 24
+            async with coordinated(redis_server.url, emulator.url, tmp_path, retry_failed=True) as batch:
+                summary = await batch.run()
+        assert summary.all_stored
+        assert summary.credits_used == 1
+        assert emulator.ledger.credits_charged == 25
+
+
+async def test_new_rows_are_handed_out_beside_the_old_ones(redis_server, emulator, tmp_path):
+    """An input may grow while workers are at it."""
+    await leave_alone(redis_server.url, emulator.url, tmp_path, cats(5))
+    async with (
+        working(redis_server.url, emulator.url),
+        coordinated(redis_server.url, emulator.url, tmp_path) as batch,
+    ):
+        assert (await batch.add(cats(9))).added == 4
+        assert (await batch.run()).all_stored
+    assert statuses(tmp_path) == {"stored": 9}
+
+
+async def test_a_redis_that_has_forgotten_makes_rows_uncertain(redis_server, emulator, tmp_path):
+    """Nobody can tell any more which were sent; none is sent again unasked, and what is known to be paid is fetched."""
+    await leave_alone(redis_server.url, emulator.url, tmp_path, cats(6))
+    redis_server.run("FLUSHALL")
+    async with working(redis_server.url, emulator.url):
+        async with coordinated(redis_server.url, emulator.url, tmp_path) as batch:
+            summary = await batch.run()
+        assert summary.rows(JobState.UNCERTAIN) == 6
+        assert emulator.ledger.credits_charged == 0
+        async with coordinated(redis_server.url, emulator.url, tmp_path, uncertain="retry") as batch:
+            assert (await batch.run()).all_stored
+
+
+async def test_pictures_travel_with_their_rows(redis_server, emulator, tmp_path):
+    """A worker may be where the input's files are not."""
+    async with (
+        Client(KEY, base_url=emulator.url, poll=0.01) as client,
+        BatchRunner(client, tmp_path / "first") as plain,
+    ):
+        await plain.add(["cat"])
+        await plain.run()
+    [row] = read_manifest(tmp_path / "first")
+    picture = tmp_path / "first" / row.files[0]
+    request = GenerateRequest(prompt="the same, at night", reference_images=[picture])
+    async with handed_out(redis_server.url, emulator.url, tmp_path / "out", [request]) as (_, running):
+        picture.unlink()
+        async with working(redis_server.url, emulator.url):
+            assert (await running).all_stored
+
+
+async def test_a_worker_with_a_wrong_key_leaves_and_the_batch_goes_on(redis_server, tmp_path):
+    """It concerns that worker alone."""
+    async with (
+        Emulator(**SERVICE, keys=[KEY]) as emulator,
+        Client("nb_wrong", base_url=emulator.url) as client,
+        Worker(client, redis_server.url, account=account_of(KEY, emulator.url), terms=TERMS) as wrong,
+        coordinated(redis_server.url, emulator.url, tmp_path) as batch,
+    ):
+        await batch.add(cats(6))
+        running = asyncio.create_task(batch.run())
+        with pytest.raises(Exception, match="key"):
+            await serve(wrong, redis_server.url)
+        async with working(redis_server.url, emulator.url):
+            assert (await running).all_stored
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1, unique=True))
+def test_shards_keep_their_rows(indexes):
+    """As texts and back."""
+    assert list(from_ranges(to_ranges(sorted(indexes)))) == sorted(indexes)
+
+
+@given(st.integers(0, 1_000_000))
+def test_shards_are_neither_large_nor_many(rows):
+    """A worker holds one in memory, and Redis has an entry for each."""
+    assert 8 <= shard_rows(rows) <= 500
+    assert rows / shard_rows(rows) <= 2000
+
+
+def test_a_shards_file_and_a_rows_record_come_back_as_they_were():
+    """Whatever stands in them."""
+    row = ShardRow(3, "a cat\u2028 and\n a \U0001f600", "m", "16:9", 2, ("data:image/png;base64,AA",))
+    [back] = decode_shard(encode_shard([row]), "file")
+    assert (back.index, back.request.prompt, back.request.quantity) == (3, row.prompt, 2)
+    record = RowRecord(state=JobState.STORED, attempts=2, credits=0, urls=("https://x",), files=("images/a.png",))
+    assert RowRecord.from_json(record.to_json()) == record
+    assert json.loads(record.to_json())["k"] == 0
