@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,14 @@ from ._limiter import Limiter, Slot
 from ._queue import AGEING
 from ._scheduler import Scheduler
 from ._scope import Scope
+
+_LOGGER = logging.getLogger(__name__)
+
+_SCOPES: dict[Scope | None, str] = {
+    "generation": "a generation, until it has ended",
+    "request": "an open request; generations run on without one, until the service is busy",
+    None: "not known any more; it is asked again",
+}
 
 LEAST_MAP_WIDTH = 32  # jobs that map() keeps between its input and its reader, or twice the slots if that is more
 
@@ -56,8 +65,10 @@ class Engine:
         ageing: float = AGEING,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.scheduler = Scheduler(limiter, run, max_queued=max_queued, ageing=ageing)
+        self.scheduler = Scheduler(limiter, self._run, max_queued=max_queued, ageing=ageing)
         self._limiter = limiter
+        self._run_in_slot = run
+        self._told: tuple[Scope | None, int | None] = (None, None)
         self._task = asyncio.create_task(self.scheduler.serve(), name="nanobanana scheduler")
 
     def map_width(self) -> int:
@@ -84,6 +95,22 @@ class Engine:
             cancelled=jobs.cancelled,
             credits_used=jobs.credits_used,
         )
+
+    async def _run(self, job: Job, slot: Slot) -> None:
+        """Run a job in its slot, and tell in the log what that has taught of the slots."""
+        try:
+            await self._run_in_slot(job, slot)
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        slots = self._limiter.statistics()
+        (scope, limit), self._told = self._told, (slots.scope, slots.limit)
+        if slots.scope != scope:
+            _LOGGER.info("what holds a slot: %s", _SCOPES[slots.scope])
+        if slots.limit != limit:
+            known = "not known yet" if slots.limit is None else slots.limit
+            _LOGGER.debug("generations that may run at once: %s (%d taken by others)", known, slots.others)
 
     @property
     def ended(self) -> bool:

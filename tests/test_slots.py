@@ -48,13 +48,18 @@ async def test_slots_held_by_open_requests_only(online, announce):
         assert client.statistics().credits_used == 20
 
 
-async def test_request_scope_is_found_and_fills_the_server(online):
+async def test_request_scope_is_found_and_fills_the_server(online, caplog):
     """An announced limit of 1 bounds open requests only: all 8 places are used, and nearly nothing is refused."""
+    caplog.set_level("INFO", "nanobanana_async")
     async with online(scope="request", limit=1, capacity=8, latency=0.002, duration=0.1) as (emulator, client):
         await generate_all(client, 80)
         assert emulator.ledger.peak_active == 8
         assert emulator.ledger.refusals.total() <= 4
         assert emulator.ledger.charges == 80
+        assert client.statistics().scope == "request"
+    told = [record.getMessage() for record in caplog.records if "what holds a slot" in record.getMessage()]
+    assert len(told) == 1
+    assert "an open request" in told[0]
 
 
 async def test_request_scope_that_no_answer_shows_is_asked_for(online):
