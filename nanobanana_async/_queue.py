@@ -23,13 +23,14 @@ import itertools
 import math
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from ._ranking import SLACK, Ranking
 
 T = TypeVar("T", bound=Hashable)
 
 AGEING = 0.1  # points a slot: ten points more urgent leave one slot in 101, one point one in 11
 BLOCK = 1024  # items counted together, so that to count those ahead is quick in a line of a million
-SLACK = 16  # entries that have gone stale in a heap before they are worth clearing out
 
 
 class FairQueue(Generic[T]):
@@ -54,6 +55,13 @@ class FairQueue(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         """Those that wait, in no order."""
         return (item for item, ticket in self._tickets.items() if not ticket.in_slot)
+
+    @property
+    def priority(self) -> float:
+        """Of the one that goes next; only while some wait."""
+        level = self._ranking.first()
+        assert level is not None
+        return level.priority
 
     def push(self, item: T, *, priority: float = 0, group: str | None = None) -> None:
         """Add a new item, behind the others of its group. Raises: ValueError for one that is here already."""
@@ -165,42 +173,6 @@ class FairQueue(Generic[T]):
         mine = (line.in_use if line is not None else 0, line.turn if line is not None and len(line) else math.inf)
         others = (other for other in level.lines.values() if other is not line)
         return urgent + ahead + sum(min(len(other), ahead + (other.key < mine)) for other in others)
-
-
-class Ranking(Generic[T]):
-    """Members by a key, smallest first, then first come. To change a key is to place the member again."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[Any, int, T]] = []
-        self._entries: dict[T, tuple[Any, int, T]] = {}  # those that count; the others in the heap have gone stale
-        self._order = itertools.count()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def place(self, member: T, key: Any) -> None:
-        """Put a member at `key`, wherever it was."""
-        entry = self._entries.get(member)
-        if entry is not None and entry[0] == key:
-            return
-        self._entries[member] = entry = (key, next(self._order), member)
-        heapq.heappush(self._heap, entry)
-        if len(self._heap) > 2 * len(self._entries) + SLACK:
-            self._heap = list(self._entries.values())
-            heapq.heapify(self._heap)
-
-    def remove(self, member: T) -> None:
-        """Take a member out. Idempotent."""
-        self._entries.pop(member, None)
-
-    def first(self) -> T | None:
-        """The member with the smallest key."""
-        while self._heap:
-            entry = self._heap[0]
-            if self._entries.get(entry[-1]) is entry:
-                return entry[-1]
-            heapq.heappop(self._heap)
-        return None
 
 
 class _Level(Generic[T]):

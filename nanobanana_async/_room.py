@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from ._queue import Ranking
+from ._ranking import Ranking
 
 T = TypeVar("T", bound=Hashable)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -83,6 +84,8 @@ class Scheduler:
         self._changed: set[asyncio.Future[None]] = set()
         self._completed = self._failed = self._cancelled = self._credits_used = 0
         self._scope: anyio.CancelScope | None = None
+        self._asking = anyio.CancelScope()  # around the wait for a slot
+        self._asked_for = math.inf  # the priority it is waited for with
         self._stopped = False
 
     def __repr__(self) -> str:
@@ -133,6 +136,7 @@ class Scheduler:
         job.scheduled(self)
         job.add_done_callback(self._forget)  # at once, should it have been cancelled meanwhile
         self._wake()
+        self._ask_for(job)
         if place is not None:
             await self._wait_for(place, job)
 
@@ -178,7 +182,21 @@ class Scheduler:
         while True:
             while not self._queue:
                 await self._change()
-            self._start_next(jobs, await self._limiter.acquire())
+            self._start_next(jobs, await self._slot())
+
+    async def _slot(self) -> Slot:
+        """A slot for the most urgent job; asked for anew when a more urgent one comes."""
+        while True:
+            self._asked_for = self._queue.priority
+            try:
+                with anyio.CancelScope() as self._asking:
+                    return await self._limiter.acquire(priority=self._asked_for)
+            finally:
+                self._asked_for = math.inf
+
+    def _ask_for(self, job: Job) -> None:
+        if job.priority > self._asked_for:
+            self._asking.cancel()
 
     def _start_next(self, jobs: TaskGroup, slot: Slot) -> None:
         job = self._queue.pop()
@@ -202,6 +220,7 @@ class Scheduler:
             if not job.done():
                 self._in_slot.pop(job, None)
                 self._queue.put_back(job)
+                self._ask_for(job)
         except NanoBananaError as error:
             self._fail(job, error)
         except Exception as error:

@@ -16,8 +16,8 @@ import nanobanana_async
 PACKAGE = Path(nanobanana_async.__file__).parent
 LAYERS = (
     ("_version", "_exceptions", "emulator"),
-    ("_sse", "_retry", "_images", "_addresses", "_calls", "_durations", "_pace", "_gate", "_queue"),
-    ("_models",),
+    ("_sse", "_retry", "_images", "_addresses", "_calls", "_durations", "_pace", "_gate", "_ranking"),
+    ("_models", "_queue"),
     ("_wire", "_polling", "_references", "_part"),
     ("_cooldown", "_events", "_learned", "_scope", "_window"),
     ("_questions",),
@@ -39,6 +39,7 @@ LAYERS = (
 PURE = (
     *("_exceptions", "_models", "_sse", "_retry", "_wire", "_events", "_polling", "_durations", "_pace", "_learned"),
     *("_images", "_admission", "_cooldown", "_questions", "_scope", "_window", "_job", "_queue", "_outlook"),
+    "_ranking",
 )
 EXTRAS = ("typer", "rich", "PIL", "fastapi", "redis", "taskiq", "opentelemetry", "requests", "pytest", "sqlite3")
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nanobanana_async._queue import FairQueue, Ranking
+from nanobanana_async._queue import FairQueue
+from nanobanana_async._ranking import Ranking
 
 PRIORITIES = st.sampled_from([-10.0, 0, 0, 0.5, 10])
 GROUPS = st.sampled_from([None, None, "a", "b", "c"])

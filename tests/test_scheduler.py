@@ -6,6 +6,7 @@ import math
 import pytest
 
 from nanobanana_async import (
+    AccountLimiter,
     AuthenticationError,
     BlockedError,
     Client,
@@ -174,6 +175,37 @@ async def test_a_queue_is_not_full_while_slots_are_free(online):
         await emulator.until(lambda: emulator.ledger.active == 4)
         emulator.finish()
         await results_of(jobs)
+
+
+class Noted(AccountLimiter):
+    """Slots that may be shared with others; it writes down how urgently they are asked for."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.asked = []
+
+    async def acquire(self, *, priority=0):
+        self.asked.append(priority)
+        return await super().acquire(priority=priority)
+
+
+async def test_a_slot_is_asked_for_with_the_priority_of_the_most_urgent(online):
+    """A limiter that many processes share must know; also when a more urgent job comes while it is asked."""
+    limiter = Noted()
+    async with online(duration=math.inf, client={"limiter": limiter}) as (emulator, client):
+        jobs = [await client.submit("runs", priority=1)]
+        await emulator.until(lambda: emulator.ledger.active == 1)
+        for name, priority in (("low", -2), ("high", 3), ("middle", 2)):
+            jobs.append(await client.submit(name, priority=priority))
+            for _ in range(5):  # turns of the loop until the limiter is asked
+                await asyncio.sleep(0)
+        assert limiter.asked == [1, -2, 3]
+        emulator.duration = 0.002
+        emulator.finish()
+        await results_of(jobs)
+        assert limiter.asked == [1, -2, 3, 2, -2]
+        assert emulator.ledger.charged_prompts() == ["runs", "high", "middle", "low"]
+        assert limiter.statistics().submitting == 0
 
 
 # ---- what is told of the queue
