@@ -79,6 +79,7 @@ class JobScheduler(Protocol):
 
     def ahead(self, job: Job) -> int | None: ...
     def slot_left(self, job: Job) -> None: ...
+    def moved(self, job: Job, before: JobStatus) -> None: ...
 
 
 class NullLedger:
@@ -215,7 +216,7 @@ class Job:
             return
         if status not in TRANSITIONS.get(self.status, frozenset()):
             raise RuntimeError(f"job {self.id} can't go from {self.status.value} to {status.value}")
-        self.status = status
+        self._move(status)
 
     def emit(self, event: StreamEvent) -> None:
         """Hand a stream's event to whoever listens."""
@@ -234,9 +235,14 @@ class Job:
         """End with `error`."""
         if self._done:
             return
-        self.status = self._status_after(error)
+        self._move(self._status_after(error))
         self.error = error
         self._end()
+
+    def _move(self, status: JobStatus) -> None:
+        before, self.status = self.status, status
+        if self._scheduler is not None:
+            self._scheduler.moved(self, before)
 
     def _status_after(self, error: BaseException) -> JobStatus:
         if isinstance(error, JobCancelledError):

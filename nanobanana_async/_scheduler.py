@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import logging
 import math
 from collections import Counter
@@ -35,6 +36,8 @@ from ._queue import AGEING, FairQueue
 from ._room import Room
 
 _LOGGER = logging.getLogger(__name__)
+
+STARTS = 10  # jobs begun in one turn of the loop, so that thousands of free slots don't hold up everything else
 
 # What the account itself was refused for: the jobs that wait behind would only be refused as well.
 _ACCOUNT_ERRORS = (AuthenticationError, InsufficientCreditsError, PermissionDeniedError, BlockedError)
@@ -78,6 +81,7 @@ class Scheduler:
         self._room: Room[Job] = Room(max_queued)  # for those that come, until their first slot
         self._queue: FairQueue[Job] = FairQueue(ageing=ageing)
         self._live: set[Job] = set()
+        self._states: Counter[JobStatus] = Counter()  # of the live ones, so that to ask costs the same for thousands
         self._in_slot: dict[Job, float] = {}  # since when
         self._lengths = SlotLengths()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -156,9 +160,15 @@ class Scheduler:
         if since is not None and job.generation_id is not None:
             self._lengths.add(asyncio.get_running_loop().time() - since)
 
+    def moved(self, job: Job, before: JobStatus) -> None:
+        """A job's status was `before` until now."""
+        if job in self._live:
+            self._states[before] -= 1
+            self._states[job.status] += 1
+
     def statistics(self) -> SchedulerStatistics:
         """The jobs of this moment."""
-        states = Counter(job.status for job in self._live)
+        states = self._states
         return SchedulerStatistics(
             queued=len(self._queue) - self._room.outside,
             submitting=states[JobStatus.SUBMITTING] + states[JobStatus.QUEUED],
@@ -179,10 +189,12 @@ class Scheduler:
     # ---- dispatching
 
     async def _dispatch(self, jobs: TaskGroup) -> None:
-        while True:
+        for started in itertools.count(1):
             while not self._queue:
                 await self._change()
             self._start_next(jobs, await self._slot())
+            if started % STARTS == 0:
+                await asyncio.sleep(0)
 
     async def _slot(self) -> Slot:
         """A slot for the most urgent job; asked for anew when a more urgent one comes."""
@@ -204,6 +216,7 @@ class Scheduler:
             slot.release()
             return
         self._live.add(job)
+        self._states[job.status] += 1
         self._in_slot[job] = asyncio.get_running_loop().time()
         self._room.leave(job)
         self._wake()
@@ -231,7 +244,8 @@ class Scheduler:
             if job in self._in_slot:
                 self.slot_left(job)
             self._tasks.discard(task)
-            self._live.discard(job)
+            self._live.remove(job)
+            self._states[job.status] -= 1
             self._credits_used += job.credits_used or 0
             if self._stopped:
                 job.cancel("the client was closed")

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 
 import pytest
 
@@ -17,7 +18,9 @@ from nanobanana_async import (
     NanoBananaError,
     PermissionDeniedError,
     QueueFullError,
+    RateLimit,
 )
+from nanobanana_async._scheduler import Scheduler
 from nanobanana_async.emulator import Fault, FaultPlan
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
@@ -175,6 +178,34 @@ async def test_a_queue_is_not_full_while_slots_are_free(online):
         await emulator.until(lambda: emulator.ledger.active == 4)
         emulator.finish()
         await results_of(jobs)
+
+
+async def test_many_free_slots_are_filled_over_many_turns_of_the_loop(new_job):
+    """Ten thousand jobs begun in one turn would hold up everything else for seconds."""
+    turns, begun = 0, Counter()
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def begin(job, slot):
+        begun[turns] += 1
+        job.cancel()
+
+    limiter = AccountLimiter()
+    (await limiter.acquire()).accepted(RateLimit(limit=1000))
+    scheduler, counting = Scheduler(limiter, begin), asyncio.create_task(count_turns())
+    for number in range(300):
+        await scheduler.enqueue(new_job(f"cat {number}"))
+    serving = asyncio.create_task(scheduler.serve())
+    await scheduler.idle()
+    assert begun.total() == 300
+    assert max(begun.values()) <= 10
+    scheduler.stop()
+    counting.cancel()
+    await asyncio.wait((serving, counting))
 
 
 class Noted(AccountLimiter):
