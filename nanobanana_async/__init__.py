@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._accounts import Account, AccountStatistics
     from ._admission import AdmissionStatistics
     from ._client import Client
     from ._engine import ClientStatistics
@@ -64,7 +65,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APIStatusError",
+    "Account",
     "AccountLimiter",
+    "AccountStatistics",
     "AdmissionStatistics",
     "AuthenticationError",
     "Backoff",
@@ -126,6 +129,7 @@ __all__ = [
 
 # Loaded when first asked for, so that `nanobanana --help` needs neither aiohttp nor pydantic.
 _HOMES = {
+    "_accounts": ("Account", "AccountStatistics"),
     "_admission": ("AdmissionStatistics",),
     "_client": ("Client",),
     "_engine": ("ClientStatistics",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -14,6 +15,11 @@ from ._exceptions import ConfigurationError
 _LOGGER = logging.getLogger(__name__)
 
 DEFAULT_BASE_URL = "https://www.nananobanana.com/api/v1"
+
+
+def find_base_url(base_url: str | None = None) -> str:
+    """The base URL given, else the environment's, else the service's."""
+    return base_url or os.environ.get("NANO_BANANA_BASE_URL") or DEFAULT_BASE_URL
 
 
 def check_base_url(base_url: str) -> str:

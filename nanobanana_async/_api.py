@@ -56,8 +56,9 @@ class EventSource:
 class Api:
     """The HTTP API, endpoint by endpoint. Source: the vendor's API page."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, *, tells_balance: bool = True) -> None:
         self._transport = transport
+        self._tells_balance = tells_balance
         self._timeouts = transport.timeouts
 
     async def submit(self, body: bytes, *, blocking: bool = False) -> Reply[Submission]:
@@ -68,7 +69,10 @@ class Api:
         timeout = self._timeouts.sync_timeout if blocking else self._timeouts.submit_timeout
         with _money_at_stake():
             response = await self._transport.request("POST", "/generate", body=body, timeout=timeout)
-            return Reply(read_submission(response), RateLimit.from_headers(response.headers))
+            submission = read_submission(response)
+        if not self._tells_balance:
+            submission = submission.model_copy(update={"remaining_credits": None})
+        return Reply(submission, RateLimit.from_headers(response.headers))
 
     @asynccontextmanager
     async def stream(self, body: bytes) -> AsyncIterator[EventSource]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -14,25 +15,24 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 import aiohttp
 import anyio
 
-from ._addresses import DEFAULT_BASE_URL
-from ._api import Api
+from ._accounts import Account, accounts_of, find_api_key
+from ._addresses import find_base_url
 from ._calls import OpenCalls
-from ._downloads import Downloads
 from ._engine import ClientStatistics, Engine
 from ._exceptions import ConfigurationError, NanoBananaError
 from ._job import Job
 from ._learned import plan_of
-from ._limiter import AccountLimiter, Limiter
+from ._limiter import Limiter
 from ._map import Outcomes, Prompts
 from ._models import GenerateRequest, Generation, Mode, Model
-from ._pipeline import Pipeline
 from ._polling import Plan
+from ._pool import Pool
 from ._queue import AGEING
 from ._references import check_references
 from ._retry import RetryPolicy
+from ._seat import Seat
 from ._stream import EventStream
 from ._transport import Timeouts, Transport
-from ._watch import Watch
 from ._wire import raise_for_failure
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class RequestFields(TypedDict, total=False):
 
 
 class Client:
-    """An asyncio client for one account.
+    """An asyncio client for one account, or several.
 
     Every generation waits for one of the account's slots, whoever asks for it and in whatever mode. Use it as an
     async context manager, or call `aclose()`. The key comes from `api_key`, NANO_BANANA_API_KEY or NB_API_KEY; the base
@@ -66,6 +66,9 @@ class Client:
     `wait_for_room=False`. Jobs of higher priority go first; for every slot that passes the others over, those become
     `ageing` points more urgent, so that none waits for ever.
 
+    `accounts` instead of a key are several Accounts, or keys of one each: a job goes to whichever has a slot free. One
+    that is refused (401, 402, 403) is out of service for ten minutes, and its jobs go on with the others.
+
     Raises: ConfigurationError when there is no key or the base URL is unusable.
     """
 
@@ -73,6 +76,7 @@ class Client:
         self,
         api_key: str | None = None,
         *,
+        accounts: Iterable[Account | str] | None = None,
         base_url: str | None = None,
         limiter: Limiter | None = None,
         max_concurrency: int | None = None,
@@ -84,37 +88,38 @@ class Client:
         max_queued: int = 10_000,
         ageing: float = AGEING,
     ) -> None:
-        if limiter is not None and max_concurrency is not None:
-            raise ConfigurationError("give max_concurrency to the limiter, not to the client that uses it")
-        for name, most in (("max_concurrency", max_concurrency), ("max_queued", max_queued)):
-            if most is not None and most < 1:
-                raise ConfigurationError(f"{name} must be at least 1 (got {most})")
+        if accounts is not None and any(given is not None for given in (api_key, limiter, max_concurrency)):
+            raise ConfigurationError("with accounts, give key, limiter and max_concurrency to each Account")
+        if max_queued < 1:
+            raise ConfigurationError(f"max_queued must be at least 1 (got {max_queued})")
         if not ageing >= 0:
             raise ConfigurationError(f"ageing must be 0 or more points a slot (got {ageing})")
-        self._transport = Transport(
-            find_api_key(api_key),
-            base_url=find_base_url(base_url),
-            timeouts=Timeouts.of(timeout),
-            session=session,
-            user_agent=user_agent,
-        )
-        self._limiter = limiter
-        self._max_concurrency = max_concurrency
+        if accounts is None:
+            accounts = [Account(find_api_key(api_key), limiter=limiter, max_concurrency=max_concurrency)]
+        self._timeouts = Timeouts.of(timeout)
+        several = accounts_of(accounts)
         self._max_queued = max_queued
         self._ageing = ageing
         self._plan = plan_of(poll)
         self._retry = retry or RetryPolicy()
-        self._api = Api(self._transport)
-        self._watch = Watch(self._api, self._plan, backoff=self._retry.backoff)
-        self._downloads = Downloads(self._transport, retry=retry or DOWNLOAD_RETRY)
-        self._pipeline = Pipeline(
-            self._api,
-            self._watch,
-            self._downloads,
-            plan=self._plan,
-            retry=self._retry,
-            generation_timeout=self._transport.timeouts.generation_timeout,
-        )
+        self._seats = [
+            Seat(
+                account,
+                Transport(
+                    account.keys[0],
+                    base_url=find_base_url(base_url),
+                    timeouts=self._timeouts,
+                    session=session,
+                    user_agent=user_agent,
+                ),
+                plan=self._plan,
+                retry=self._retry,
+                download_retry=retry or DOWNLOAD_RETRY,
+                alone=len(several) == 1,
+            )
+            for account in several
+        ]
+        self._pool = Pool(self._seats)
         self._engine: Engine | None = None
         self._calls = OpenCalls()
         self._closed = False
@@ -227,7 +232,7 @@ class Client:
 
         Raises: NotFoundError, APIStatusError, TransportError.
         """
-        reply = await self._retrying(lambda: self._api.get(generation_id))
+        reply = await self._pool.find(lambda seat: self._retrying(lambda: seat.api.get(generation_id)))
         return reply.value.to_generation(generation_id)
 
     async def wait(self, generation_id: str, *, timeout: float | None = None) -> Generation:
@@ -235,19 +240,20 @@ class Client:
 
         Raises: GenerationTimeoutError after `timeout` seconds, GenerationFailedError, ContentRejectedError.
         """
-        patience = timeout if timeout is not None else self._transport.timeouts.generation_timeout
-        record = await self._while_open(lambda: self._watch.until_end(generation_id, timeout=patience, at_once=True))
+        patience = timeout if timeout is not None else self._timeouts.generation_timeout
+        watch = (await self._seat_of(generation_id)).watch
+        record = await self._while_open(lambda: watch.until_end(generation_id, timeout=patience, at_once=True))
         generation = record.to_generation(generation_id)
         raise_for_failure(generation)
         return generation
 
     async def models(self) -> list[Model]:
         """The models and what they cost. Source: GET /models. Raises: APIStatusError, TransportError."""
-        return await self._retrying(self._api.models)
+        return await self._retrying(self._seats[0].api.models)
 
     async def credits(self) -> int:
-        """The account's balance. Source: GET /credits. Raises: APIStatusError, TransportError."""
-        return await self._retrying(self._api.credits)
+        """The balance; of several accounts the sum. Source: GET /credits. Raises: APIStatusError, TransportError."""
+        return await self._pool.credits(lambda seat: self._retrying(seat.api.credits))
 
     # ---- images
 
@@ -262,7 +268,7 @@ class Client:
         Raises: DownloadError.
         """
         whole = await self.wait(generation) if isinstance(generation, str) else generation
-        return await self._while_open(lambda: self._downloads.save(whole, folder, stem=stem))
+        return await self._while_open(lambda: self._seats[0].downloads.save(whole, folder, stem=stem))
 
     # ---- state and end
 
@@ -273,7 +279,10 @@ class Client:
 
     def statistics(self) -> ClientStatistics:
         """The numbers of this moment."""
-        return self._engine.statistics() if self._engine is not None else ClientStatistics()
+        if self._engine is None:
+            return ClientStatistics()
+        accounts = self._pool.accounts() if len(self._seats) > 1 else ()
+        return replace(self._engine.statistics(), accounts=accounts)
 
     @property
     def plan(self) -> Plan:
@@ -303,7 +312,8 @@ class Client:
                 if self._engine is not None:
                     await self._engine.aclose()
             finally:
-                await self._transport.aclose()
+                for seat in self._seats:
+                    await seat.transport.aclose()
 
     async def __aenter__(self) -> Self:
         self._closed = False
@@ -318,9 +328,8 @@ class Client:
     def __repr__(self) -> str:
         now = self.statistics()
         slots = f"{now.submitting + now.running + now.abandoned}/{'?' if now.limit is None else now.limit}"
-        return (
-            f"<Client {self._transport.base_url} [jobs: {now.running} running, {now.queued} queued | slots: {slots}]>"
-        )
+        base_url = self._seats[0].transport.base_url
+        return f"<Client {base_url} [jobs: {now.running} running, {now.queued} queued | slots: {slots}]>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a client holds the API key and open connections; it can't be pickled")
@@ -341,11 +350,30 @@ class Client:
         """The engine of the running loop; a loop that has ended leaves its engine behind."""
         self._check_open()
         if self._engine is None or self._engine.ended:
-            limiter = self._limiter or AccountLimiter(max_concurrency=self._max_concurrency)
-            self._engine = Engine(limiter, self._pipeline.run, max_queued=self._max_queued, ageing=self._ageing)
+            for seat in self._seats:
+                seat.begin()
+            self._engine = self._new_engine()
         if self._engine.loop is not asyncio.get_running_loop():
             raise RuntimeError("this client belongs to another running event loop; make one client per loop")
         return self._engine
+
+    def _new_engine(self) -> Engine:
+        """One account's slots as they are; those of several through the pool."""
+        (seat, *others) = self._seats
+        limiter, run = (self._pool, self._pool.run) if others else (seat.limiter, seat.pipeline.run)
+        return Engine(limiter, run, max_queued=self._max_queued, ageing=self._ageing)
+
+    async def _seat_of(self, generation_id: str) -> Seat:
+        """Whose a generation is, asked where there are several accounts."""
+        (seat, *others) = self._seats
+        if not others:
+            return seat
+
+        async def look(seat: Seat) -> Seat:
+            await self._retrying(lambda: seat.api.get(generation_id))
+            return seat
+
+        return await self._pool.find(look)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -367,19 +395,3 @@ class Client:
                 if delay is None:
                     raise
             await anyio.sleep(delay)
-
-
-def find_api_key(api_key: str | None = None) -> str:
-    """The key given, else the environment's. Raises: ConfigurationError, without repeating the key."""
-    key = api_key or os.environ.get("NANO_BANANA_API_KEY") or os.environ.get("NB_API_KEY") or ""
-    key = key.strip()
-    if not key:
-        raise ConfigurationError("no API key: pass api_key, or set NANO_BANANA_API_KEY")
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise ConfigurationError("the API key has characters that no key has; copy it again")
-    return key
-
-
-def find_base_url(base_url: str | None = None) -> str:
-    """The base URL given, else the environment's, else the service's."""
-    return base_url or os.environ.get("NANO_BANANA_BASE_URL") or DEFAULT_BASE_URL

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from ._accounts import AccountStatistics
 from ._job import Job
 from ._limiter import Limiter, Slot
 from ._queue import AGEING
@@ -31,7 +32,8 @@ class ClientStatistics:
     `abandoned` jobs were cancelled while the service runs on. `limit` is None while it is still being found, and so is
     `scope`: "generation" where a slot is held until the generation has ended, "request" where only open requests hold
     one. `others` is how many slots other users of the account take, `cool_down` how many seconds nothing is submitted
-    because of a refusal. `completed`, `failed` and `cancelled` are jobs that have ended.
+    because of a refusal. `completed`, `failed` and `cancelled` are jobs that have ended. `accounts` are the numbers of
+    each, where there are several.
     """
 
     queued: int = 0
@@ -48,6 +50,7 @@ class ClientStatistics:
     failed: int = 0
     cancelled: int = 0
     credits_used: int = 0
+    accounts: tuple[AccountStatistics, ...] = ()
 
 
 class Engine:

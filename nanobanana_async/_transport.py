@@ -146,6 +146,10 @@ class Transport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._find_proxy = find_proxy
 
+    def use_key(self, api_key: str) -> None:
+        """Go on with another key of the same account."""
+        self._key = SecretStr(api_key)
+
     def __repr__(self) -> str:
         return f"<Transport {self.base_url}>"
 

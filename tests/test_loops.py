@@ -24,7 +24,7 @@ def test_one_client_serves_successive_loops(tmp_path):
 
     async def use_once(prompt):
         async with Emulator(duration=0.01, image_size=48) as emulator:
-            client._transport.base_url = emulator.url  # each loop has an emulator of its own
+            client._seats[0].transport.base_url = emulator.url  # each loop has an emulator of its own
             async with client:
                 generations = await asyncio.gather(client.generate(prompt), client.generate(prompt))
                 return [await client.download(generation, tmp_path) for generation in generations]

@@ -123,7 +123,7 @@ def test_nothing_that_holds_the_key_is_copied_or_pickled():
             take(client)
     assert KEY not in repr(client)
     assert KEY not in repr(vars(client))
-    assert KEY not in repr(vars(client._transport))
+    assert KEY not in repr(vars(client._seats[0].transport))
 
 
 @pytest.mark.parametrize("key", ["nb_two words", "nb_ümlaut", "nb_line\nbreak"])

@@ -23,7 +23,7 @@ async def ours(origin: str) -> AsyncIterator[Mapping[str, Once]]:
     from nanobanana_async._wire import generate_body
 
     async with Client(KEY, base_url=f"{origin}/api/v1") as client:
-        api = client._api
+        api = client._seats[0].api
 
         async def post() -> object:
             return await api.submit(generate_body(GenerateRequest.of(PROMPT), (), "async"))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+from .._addresses import find_base_url
 from .._api import Api
-from .._client import Client, find_base_url
+from .._client import Client
 from .._exceptions import InvalidRequestError
 from .._models import GenerationStatus
 from .._transport import Transport

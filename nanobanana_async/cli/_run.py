@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .._client import Client, find_api_key
+from .._accounts import find_api_key
+from .._client import Client
 from .._exceptions import (
     AuthenticationError,
     BadRequestError,

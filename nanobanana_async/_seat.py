@@ -1,0 +1,100 @@
+"""One account at work in a client: everything that carries its key, and what it has done so far."""
+
+from __future__ import annotations
+
+import logging
+
+from ._accounts import Account, AccountStatistics
+from ._api import Api
+from ._downloads import Downloads
+from ._exceptions import NanoBananaError
+from ._limiter import AccountLimiter, Limiter
+from ._pipeline import Pipeline
+from ._polling import Plan
+from ._retry import RetryPolicy
+from ._transport import Transport
+from ._watch import Watch
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Seat:
+    """An account's transport, endpoints, watch, pipeline and slots."""
+
+    def __init__(
+        self,
+        account: Account,
+        transport: Transport,
+        *,
+        plan: Plan,
+        retry: RetryPolicy,
+        download_retry: RetryPolicy,
+        alone: bool = True,
+    ) -> None:
+        self.account = account
+        self.name = account.name or "account"
+        self.transport = transport
+        self.api = Api(transport, tells_balance=alone)  # one of several balances would be taken for the whole
+        self.watch = Watch(self.api, plan, backoff=retry.backoff)
+        self.downloads = Downloads(transport, retry=download_retry)
+        self.pipeline = Pipeline(
+            self.api,
+            self.watch,
+            self.downloads,
+            plan=plan,
+            retry=retry,
+            generation_timeout=transport.timeouts.generation_timeout,
+        )
+        self.limiter: Limiter = self._new_limiter()
+        self.key_number = 0
+        self.completed = self.credits_used = 0
+        self.back_at: float | None = None  # out of service until then
+        self.reason: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Seat {self.name}>"
+
+    def begin(self) -> None:
+        """Another event loop begins: slots of the last one are gone, unless a limiter of the user's keeps them."""
+        self.limiter = self._new_limiter()
+
+    def serves(self, now: float) -> bool:
+        """Whether jobs may be given to it."""
+        return self.back_at is None or now >= self.back_at
+
+    def take_out(self, error: NanoBananaError, until: float) -> None:
+        """Give no job to it for a while: somebody may top it up, or let it in again."""
+        _LOGGER.warning("%s is out of service: %s", self.name, error)
+        self.back_at, self.reason = until, str(error)
+
+    def put_back(self) -> None:
+        """Give jobs to it again."""
+        self.back_at = self.reason = None
+
+    def next_key(self, rejected: int) -> bool:
+        """Go on with another key than the one of that number, unless somebody did already; False when there is none."""
+        if rejected < self.key_number:
+            return True
+        if rejected + 1 >= len(self.account.keys):
+            return False
+        self.key_number = rejected + 1
+        _LOGGER.warning("%s: key %d was rejected, going on with the next", self.name, rejected + 1)
+        self.transport.use_key(self.account.keys[self.key_number])
+        return True
+
+    def statistics(self, now: float) -> AccountStatistics:
+        """The numbers of this moment."""
+        slots = self.limiter.statistics()
+        return AccountStatistics(
+            name=self.name,
+            limit=slots.limit,
+            running=slots.running,
+            submitting=slots.submitting,
+            refusals=slots.refusals,
+            completed=self.completed,
+            credits_used=self.credits_used,
+            out_of_service=None if self.serves(now) else self.reason,
+        )
+
+    def _new_limiter(self) -> Limiter:
+        return self.account.limiter or AccountLimiter(max_concurrency=self.account.max_concurrency)
