@@ -275,7 +275,7 @@ class Client:
     @property
     def timeouts(self) -> Timeouts:
         """The deadlines that its requests have."""
-        return self._transport.timeouts
+        return self._timeouts
 
     def statistics(self) -> ClientStatistics:
         """The numbers of this moment."""

@@ -21,7 +21,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..._client import find_api_key, find_base_url
+from ..._accounts import find_api_key
+from ..._addresses import find_base_url
 from ..._exceptions import BatchError, JournalError
 from ._rows import RowRecord
 from ._scripts import Scripts

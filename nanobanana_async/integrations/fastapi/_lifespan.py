@@ -17,7 +17,8 @@ import anyio
 from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
-from ..._client import Client, find_api_key
+from ..._accounts import find_api_key
+from ..._client import Client
 from ..._exceptions import ConfigurationError
 from ..._limiter import Limiter
 from ._adoption import Adoption
