@@ -33,13 +33,16 @@ def quick_limiter() -> AccountLimiter:
     return AccountLimiter(uniform=lambda low, high: 0.05)
 
 
-def make_app(
-    emulator: Emulator, *, router: dict[str, Any] | None = None, lifespan: Any = None, **options: Any
-) -> FastAPI:
-    """An app with the router and nothing else."""
+def make_app(emulator: Emulator, **options: Any) -> FastAPI:
+    """An app with the router and nothing else, on this emulator."""
+    return app_of(emulator.url, **options)
+
+
+def app_of(url: str, *, router: dict[str, Any] | None = None, lifespan: Any = None, **options: Any) -> FastAPI:
+    """The same, on what answers at `url`."""
     settings: dict[str, Any] = {
         "api_key": KEY,
-        "base_url": emulator.url,
+        "base_url": url,
         "poll": 0.01,
         "limiter": quick_limiter,
         "retry": RetryPolicy(backoff=Backoff(initial_delay=0.01, max_delay=0.02), max_attempts=2),

@@ -1,0 +1,80 @@
+"""A real uvicorn with four workers on one account: jobs are found on any of them, and outlive them all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+from web import SMALL, Caller
+
+from nanobanana_async.emulator import Emulator
+
+WORKERS = 4
+HERE = Path(__file__).parent
+
+
+@asynccontextmanager
+async def four_workers(emulator: Emulator, tmp_path: Path) -> AsyncIterator[Caller]:
+    """Every request on a connection of its own, so that any worker may get it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "four_workers:app", f"--port={port}", f"--workers={WORKERS}"]
+    options = ["--log-level=warning", "--ws=none", "--timeout-graceful-shutdown=1", f"--app-dir={HERE}"]
+    environment = os.environ | {"NANO_BANANA_BASE_URL": emulator.url, "JOBS": str(tmp_path / "jobs.db")}
+    server = await asyncio.create_subprocess_exec(*command, *options, env=environment)
+    connector = aiohttp.TCPConnector(force_close=True)
+    try:
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as session:
+            yield Caller(session, f"http://127.0.0.1:{port}")
+    finally:
+        server.terminate()
+        await asyncio.wait_for(server.wait(), 30)
+
+
+async def workers_of(ann: Caller, *, but: frozenset[int] = frozenset()) -> frozenset[int]:
+    """The processes that answer, as soon as there are four that aren't among `but`."""
+    seen: set[int] = set()
+    async with asyncio.timeout(60):
+        while len(seen) < WORKERS:
+            try:
+                seen.add(int((await ann.get("/pid")).body))
+            except aiohttp.ClientError:  # not there yet, or killed under our hands
+                await asyncio.sleep(0.05)
+            seen -= but
+    return frozenset(seen)
+
+
+async def test_jobs_outlive_their_workers(tmp_path):
+    """All four are killed in the middle of four generations: the next four find them. Nothing is paid twice or lost."""
+    async with (
+        Emulator(**{**SMALL, "limit": 4, "duration": float("inf")}) as emulator,
+        four_workers(emulator, tmp_path) as ann,
+    ):
+        before = await workers_of(ann)
+        jobs = [await ann.submit(f"fox {place}") for place in range(4)]
+        await emulator.until(lambda: emulator.ledger.active == 4)
+        for job in jobs:  # its id is in the file
+            await ann.until(job["links"]["status"], lambda told: told["status"] == "running")
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        await workers_of(ann, but=before)
+        emulator.finish()
+        emulator.duration = 0.05
+        done = await asyncio.gather(*(ann.end(job) for job in jobs))
+        assert [job["status"] for job in done] == ["completed"] * 4
+        assert emulator.ledger.charges == 4
+
+        more = await asyncio.gather(*(ann.submit(f"owl {place}") for place in range(12)))
+        ends = await asyncio.gather(*(ann.end(job) for job in more))
+        assert [job["status"] for job in ends] == ["completed"] * 12
+        assert (await ann.get(ends[-1]["images"][0])).status == 200
+        assert emulator.ledger.charges == 16
+        assert emulator.ledger.peak_active <= 4
