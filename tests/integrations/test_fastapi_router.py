@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import math
+import time
 from contextlib import asynccontextmanager
 from typing import Annotated
 from uuid import uuid4
@@ -162,7 +163,7 @@ async def test_every_route_but_health_asks_who_it_is():
         nobody = ann.named("")
         paths = json.loads((await ann.get("/openapi.json")).body)["paths"]
         asked = [(path, method) for path, methods in paths.items() for method in methods]
-        assert len(asked) == 8
+        assert len(asked) == 9
         for path, method in asked:
             where = path.replace("{id}", "x").replace("{place}", "1")
             answer = await nobody.ask(method.upper(), where, json={"prompt": "a"} if method == "post" else None)
@@ -435,6 +436,37 @@ async def test_silence_is_filled_and_long_streams_end_by_themselves(monkeypatch)
         assert ": heartbeat\n" in ann.heard
 
 
+async def test_all_jobs_of_a_caller_come_over_one_connection():
+    """Nobody else's; and each end once."""
+    async with online() as (_, ann):
+        jobs = [await ann.submit(prompt) for prompt in "abc"]
+        await ann.named("bob").submit("d")
+        ended = []
+        async for name, job in ann.events("/generations"):
+            assert (name, job["prompt"] in "abc") == ("job", True)
+            ended += [job["id"]] * job["ended"]
+            if len(ended) == 3:
+                break
+        assert sorted(ended) == sorted(job["id"] for job in jobs)
+
+
+@pytest.mark.parametrize("last", ["", "nonsense", "nan", "inf", "-1e999", "end"])
+async def test_any_last_event_id_is_harmless(last):
+    async with online(emulator=ENDLESS) as (_, ann):
+        job = await ann.submit()
+        _, told = await anext(ann.events("/generations", **{"Last-Event-ID": last}))
+        assert told["id"] == job["id"]
+
+
+async def test_an_end_that_was_missed_is_told_to_who_comes_back(monkeypatch):
+    monkeypatch.setattr(_sse, "OVERLAP_SECONDS", 0)
+    async with online() as (_, ann):
+        missed = str(time.time())
+        done = await ann.end(await ann.submit())
+        _, told = await anext(ann.events("/generations", **{"Last-Event-ID": missed}))
+        assert told == done
+
+
 # ---- the application around it
 
 
@@ -563,6 +595,7 @@ async def test_no_answer_of_any_route_has_the_key(tmp_path):
             done = await ann.end(await ann.submit(prompt))
             for method, more in ROUTES:
                 await ann.ask(method, done["links"]["status"] + more)
+        await anext(ann.events("/generations", **{"Last-Event-ID": "0"}))
         for path in ("", "/health", "/statistics", "/nothing", "?limit=x"):
             await ann.get("/generations" + path)
         await ann.ask("POST", "/generations", json={})

@@ -139,7 +139,7 @@ class Caller:
         return await self.until(job["links"]["status"], lambda told: told["ended"])
 
     async def events(self, path: str, **headers: str) -> AsyncIterator[tuple[str, Any]]:
-        """The events of a job, by name."""
+        """The events of a job, by name; `path` "/generations" has those of all."""
         sent = {"X-Caller": self.name, **headers}
         async with self.session.get(f"{self.url}{path}/events", headers=sent) as response:
             assert response.status == 200, await response.text()

@@ -20,9 +20,9 @@ from ..._exceptions import (
     SubmissionUncertainError,
 )
 from ..._job import JobStatus
+from ._endings import end_failed, settle
 from ._errors import problem_of
 from ._jobs import JobService
-from ._looks import settle
 from ._records import JobRecord
 from ._store import BEAT_SECONDS
 
@@ -69,11 +69,10 @@ class Adoption:
         try:
             settle(record, await client.wait(record.generation_id, timeout=record.timeout))
         except (GenerationFailedError, ContentRejectedError, NotFoundError) as error:
-            rejected = isinstance(error, ContentRejectedError)
-            record.end(JobStatus.REJECTED if rejected else JobStatus.FAILED, problem_of(error))
+            end_failed(record, error)
         except RuntimeError:  # the client was closed: the next worker goes on
             return
         except NanoBananaError as error:  # it may still end well: whoever asks for it looks again
             record.problem = problem_of(error).model_dump(exclude_none=True)
         await self._service.store.save(record)
-        self._service.notify(record.id)
+        self._service.notify(record)

@@ -20,14 +20,13 @@ import anyio
 from ..._client import Client
 from ..._events import StreamEvent
 from ..._exceptions import (
-    ContentRejectedError,
-    GenerationFailedError,
     JobCancelledError,
     NanoBananaError,
     QueueFullError,
 )
 from ..._job import Destination, Job, JobStatus
-from ._errors import Problem, ProblemError, problem, problem_of
+from ._endings import end_with_job, too_late
+from ._errors import problem
 from ._images import ImageFolder
 from ._ledger import RecordLedger
 from ._looks import Looks
@@ -35,13 +34,12 @@ from ._progress import Lengths
 from ._receipts import Receipts
 from ._records import JobRecord
 from ._store import JobStore
+from ._watchers import Watchers
 
 TICK_SECONDS = 1.0  # how often progress and positions are told again
+GATHER_SECONDS = 0.1  # changes of many jobs that come together are told together
 CLEANUP_SECONDS = 5.0
 _QUEUED = JobStatus.QUEUED.value
-_UNEXPECTED = Problem(
-    type="urn:nanobanana:error", title="Something went wrong", status=500, detail="The job met an unexpected error."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +79,13 @@ class JobService:
         self.store = store
         self.live: dict[str, Live] = {}
         self.lengths = Lengths()
-        self.closing = False
+        self.leaving = self.closing = False
         self._images = images
         self._receipts = receipts
         self._looks = Looks(client)
         self._max_queued = max_queued
         self._max_queued_per_owner = max_queued_per_owner
-        self._watchers: dict[str, set[asyncio.Future[None]]] = {}
+        self._watchers = Watchers()
 
     # ---- for the routes
 
@@ -127,9 +125,7 @@ class JobService:
 
     async def newest(self, owner: str, count: int) -> list[JobState]:
         """An owner's newest jobs, the newest first."""
-        records = await self.store.newest(owner, count)
-        held = [(record, self.live.get(record.id)) for record in records]
-        return [self._state(record) if live is None else self._state_of(live) for record, live in held]
+        return self._states([(record, None) for record in await self.store.newest(owner, count)])
 
     async def cancel(self, name: str, owner: str) -> JobState:
         """Cancel a job that was not submitted yet; one that was cancelled before stays so.
@@ -150,23 +146,27 @@ class JobService:
             state = await self.find(name, owner)
         if state.record.status == JobStatus.CANCELLED.value:
             return state
-        raise _too_late(state.record)
+        raise too_late(state.record)
 
     async def changes(self, name: str, owner: str) -> AsyncGenerator[JobState, None]:
         """The job now, and again whenever something about it may have changed, until it has ended."""
         while True:
-            change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._watchers.setdefault(name, set()).add(change)
-            try:
+            with self._watchers.watching(name) as change:
                 state = await self.find(name, owner)
                 yield state
-                if state.record.ended:
+                if state.record.ended or self.leaving:
                     return
                 await asyncio.wait((change,), timeout=TICK_SECONDS)
-            finally:
-                self._watchers[name].discard(change)
-                if not self._watchers[name]:
-                    del self._watchers[name]
+
+    async def changes_of(self, owner: str, since: float) -> AsyncGenerator[list[JobState], None]:
+        """All jobs of an owner that are open or have ended since then, now and whenever something may have changed."""
+        while True:
+            with self._watchers.watching(("owner", owner)) as change:
+                yield self._states(await self.store.recent(owner, since))
+                if self.leaving:
+                    return
+                await asyncio.wait((change,), timeout=TICK_SECONDS)
+            await anyio.sleep(GATHER_SECONDS)
 
     async def image(self, name: str, owner: str, place: int) -> Path:
         """The file of one image, the first being 1. Raises: a 404 while there is none, DownloadError."""
@@ -176,13 +176,19 @@ class JobService:
         files = await self._images.files(record.generation(), record.images)
         return files[place - 1]
 
+    def leave(self) -> None:
+        """The server stops: whoever waits for changes is answered with what is known."""
+        self.leaving = True
+        self._watchers.notify_all()
+
     def close(self) -> None:
         """The client closes: what it cancels now stays as it is in the store, for the next worker."""
+        self.leave()
         self.closing = True
 
     def check_open(self) -> None:
         """Raises: a 503 once the worker is on its way out."""
-        if self.closing:
+        if self.leaving:
             raise problem(503, "closing", "Shutting down", "This server is shutting down.")
 
     # ---- for the adoption
@@ -201,13 +207,11 @@ class JobService:
         live = self.live.pop(name, None)
         if live is not None:
             live.job.cancel("it is not this worker's any more")
-            self.notify(name)
+            self.notify(live.record)
 
-    def notify(self, name: str) -> None:
-        """Wake whoever watches this job."""
-        for change in self._watchers.get(name, ()):
-            if not change.done():
-                change.set_result(None)
+    def notify(self, record: JobRecord) -> None:
+        """Wake whoever watches this job, or its owner's."""
+        self._watchers.notify(record.id, ("owner", record.owner))
 
     # ---- inside
 
@@ -229,7 +233,7 @@ class JobService:
             timeout=record.timeout,
             destination=Destination(self._images.permanent) if self._images.permanent else None,
             ledger=RecordLedger(
-                record, self.store, changed=lambda: self.notify(record.id), lost=lambda job: self.drop(job.id)
+                record, self.store, changed=lambda: self.notify(record), lost=lambda job: self.drop(job.id)
             ),
         )
         job.id = record.id
@@ -240,7 +244,7 @@ class JobService:
 
     def _progressed(self, live: Live, event: StreamEvent) -> None:
         live.progress = max(live.progress, event.progress)
-        self.notify(live.record.id)
+        self.notify(live.record)
 
     def _ended(self, job: Job) -> None:
         live = self.live.pop(job.id, None)
@@ -252,15 +256,19 @@ class JobService:
         if job.error is not None and not record.completed:
             if self.closing and isinstance(job.error, JobCancelledError):
                 return  # as it is, so that the next worker goes on with it
-            _end_badly(record, job)
+            end_with_job(record, job)
         self.store.save_later(record)
-        self.notify(record.id)
+        self.notify(record)
 
     async def _look_again(self, record: JobRecord) -> None:
         """At a generation that nobody waits for any more; a look that fails changes nothing."""
         with suppress(NanoBananaError):
             if await self._looks.update(record):
                 await self.store.save(record)
+
+    def _states(self, found: list[tuple[JobRecord, int | None]]) -> list[JobState]:
+        held = [(self.live.get(record.id), record, position) for record, position in found]
+        return [self._state_of(live) if live else self._state(record, place) for live, record, place in held]
 
     def _state_of(self, live: Live) -> JobState:
         return self._state(live.record, live.job.position, live.progress)
@@ -278,23 +286,3 @@ class JobService:
 
     def _expected_wait(self, ahead: int) -> float:
         return self.lengths.wait(ahead, self.client.statistics().limit)
-
-
-def _end_badly(record: JobRecord, job: Job) -> None:
-    """End the record with its job. A generation that may still end well is only not waited for any more."""
-    error = job.error
-    told = problem_of(error) if isinstance(error, NanoBananaError) else _UNEXPECTED
-    if record.generation_id and not isinstance(error, GenerationFailedError | ContentRejectedError):
-        record.problem = told.model_dump(exclude_none=True)
-        return
-    record.generation_id = record.generation_id or told.generation_id
-    record.credits_used = told.credits_used if told.credits_used is not None else record.credits_used
-    in_doubt = job.cancelled and record.status == JobStatus.SUBMITTING.value
-    status = JobStatus.UNCERTAIN if in_doubt else job.status
-    record.end(status, None if status is JobStatus.CANCELLED else told)
-
-
-def _too_late(record: JobRecord) -> ProblemError:
-    detail = "It has ended." if record.ended else "It has been submitted: it is paid, runs on, and can't be stopped."
-    facts = {"generation_id": record.generation_id, "credits_used": record.credits_used}
-    return problem(409, "too-late", "Too late to cancel", detail, **facts)

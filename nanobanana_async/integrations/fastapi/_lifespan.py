@@ -25,6 +25,7 @@ from ._adoption import Adoption
 from ._images import ImageFolder
 from ._jobs import JobService
 from ._receipts import Receipts
+from ._signals import before_the_end
 from ._store import JobStore
 
 Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
@@ -83,6 +84,7 @@ def nanobanana_lifespan(
             await stack.enter_async_context(_beating(service))  # until the client has closed: that may take a while
             await stack.enter_async_context(opened)
             stack.callback(service.close)
+            stack.enter_context(before_the_end(service.leave))
             yours = await stack.enter_async_context(lifespan(app)) if lifespan is not None else None
             yield {**(yours or {}), STATE_KEY: service}
 

@@ -6,11 +6,8 @@ import time
 from collections import OrderedDict
 
 from ..._client import Client
-from ..._exceptions import ContentRejectedError, NanoBananaError
-from ..._job import JobStatus
-from ..._models import Generation, GenerationStatus
-from ..._wire import raise_for_failure
-from ._errors import problem_of
+from ..._models import Generation
+from ._endings import settle
 from ._records import JobRecord
 
 FRESH_SECONDS = 3.0  # the vendor's polling advice
@@ -42,21 +39,3 @@ class Looks:
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         return generation
-
-
-def settle(record: JobRecord, generation: Generation) -> bool:
-    """End the record as its generation has ended; False when it still runs."""
-    if generation.status is GenerationStatus.PROCESSING:
-        return False
-    if generation.credits_used is not None:
-        record.credits_used = generation.credits_used
-    if generation.created_at is not None:
-        record.created_at = min(record.created_at, generation.created_at.timestamp())
-    try:
-        raise_for_failure(generation)
-    except NanoBananaError as error:
-        rejected = isinstance(error, ContentRejectedError)
-        record.end(JobStatus.REJECTED if rejected else JobStatus.FAILED, problem_of(error))
-    else:
-        record.learn(generation)
-    return True

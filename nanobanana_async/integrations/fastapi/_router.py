@@ -21,7 +21,7 @@ from ._lifespan import get_service
 from ._records import JobRecord
 from ._routes import EVENTS, IMAGES, NO_STORE, ProblemRoute, problems
 from ._schemas import Health, JobList, JobView, Order, Statistics, view
-from ._sse import LAST_ID, event_stream, nothing_more
+from ._sse import LAST_ID, event_stream, nothing_more, owner_stream
 from ._waiting import wait_for_end
 
 INTERACTIVE = 10.0  # a caller who waits goes before a batch, which has priority 0
@@ -86,6 +86,14 @@ def generations_router(
             response_model_exclude_none=True,
             summary="Your newest jobs",
             responses=denied,
+            dependencies=own,
+        )
+        add(
+            "/events",
+            get_all_events,
+            response_class=Response,
+            summary="Live progress of all your jobs",
+            responses={200: EVENTS[200], **denied},
             dependencies=own,
         )
     add("/health", health, summary="Whether the server works", responses=problems(503))
@@ -242,11 +250,24 @@ async def get_events(
     owner: OwnerDep,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """A job's changes as server-sent events. To stop reading never cancels the job."""
+    """Events `status`, each with the whole job, and a last one, `end`. To stop reading never cancels the job."""
     state = await service.find(name, owner)
     if state.record.ended and last_event_id == LAST_ID:
         return nothing_more()
     return event_stream(service, state, owner, _base(request, 2))
+
+
+async def get_all_events(
+    request: Request,
+    service: ServiceDep,
+    owner: OwnerDep,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Events `job`, each with one of your jobs: first those that are open, then every change of any.
+
+    One connection for a whole page. Ends that happened while a browser was away are told when it comes back.
+    """
+    return owner_stream(service, owner, _base(request, 1), last_event_id)
 
 
 async def health(response: Response, service: ServiceDep) -> Health:

@@ -20,7 +20,7 @@ IMAGES: dict[int | str, dict[str, Any]] = {
 }
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events `status`, each with the whole job as its data, and a last one, `end`.",
+        "description": "Events, each with a whole job as its data.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     204: {"description": "To a browser that comes back after the end: there is nothing more."},

@@ -91,6 +91,15 @@ class JobStore:
         rows = await self._call(lambda: self._db.execute(query, (owner, count)).fetchall())
         return [JobRecord.load(text) for (text,) in rows]
 
+    async def recent(self, owner: str, since: float, count: int = 100) -> list[tuple[JobRecord, int | None]]:
+        """An owner's jobs that are open or have ended since then, the newest first, with the jobs ahead of each."""
+        query = (
+            "SELECT record, position FROM jobs WHERE owner = ? AND (ended IS NULL OR ended > ?) "
+            "ORDER BY created DESC LIMIT ?"
+        )
+        rows = await self._call(lambda: self._db.execute(query, (owner, since, count)).fetchall())
+        return [(JobRecord.load(text), position) for text, position in rows]
+
     async def begin(self, record: JobRecord) -> bool:
         """Durable before a byte is sent: this worker submits the job. False when it is no longer ours, or cancelled."""
         return await self._move(record, JobStatus.QUEUED, JobStatus.SUBMITTING)

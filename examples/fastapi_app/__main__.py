@@ -1,0 +1,5 @@
+"""`python -m examples.fastapi_app`."""
+
+from .main import main
+
+main()
