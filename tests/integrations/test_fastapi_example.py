@@ -182,7 +182,7 @@ def free_port() -> Iterator[int]:
 @asynccontextmanager
 async def started(port: int, folder: Path, environment: dict[str, str]) -> AsyncIterator[aiohttp.ClientSession]:
     """The example as it is started by hand, answering; at the end it stops without a word."""
-    command = [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLE / "main.py"), f"--port={port}"]
+    command = [sys.executable, "-W", "error", str(EXAMPLE / "main.py"), f"--port={port}"]
     pipe = asyncio.subprocess.PIPE
     server = await asyncio.create_subprocess_exec(*command, cwd=folder, env=environment, stdout=pipe, stderr=pipe)
     try:
