@@ -365,6 +365,8 @@ class Admission:
         tell()
         if "request" in (before, self._judge.scope) and before != self._judge.scope:
             self._start_over(now)
+        elif before is None and self._judge.scope is not None:
+            self._questions.scope_known(now)
 
     def _let_go(self, now: float) -> None:
         while self._forsaken and self._forsaken[0] <= now:

@@ -54,6 +54,11 @@ class Questions:
         if limit is not None:
             self.ask_at = now + (self.hold_off if self.about_scope else MAX_HOLD_OFF)
 
+    def scope_known(self, now: float) -> None:
+        """Answers told it: nothing is left to ask about it."""
+        if self.about_scope:
+            self.about_scope, self.hold_off, self.ask_at = False, FIRST_HOLD_OFF, now + MAX_HOLD_OFF
+
     def refused(self, taken: int, source: Source, scope: Scope | None, now: float) -> None:
         """A 429 with so many taken."""
         if source == "told" and scope is not None:

@@ -221,6 +221,16 @@ def test_a_limit_that_was_told_is_asked_beyond_once_to_learn_the_scope(limit: in
     assert admission.statistics(0.0).scope == "generation"
 
 
+def test_a_scope_that_the_looks_told_is_not_asked_for() -> None:
+    """Ten active on a lone look: a slot is a generation, and the limit is asked beyond as rarely as any."""
+    admission, told = new_admission(), RateLimit(limit=10, active=10)
+    run_some(admission, 10, told=RateLimit(limit=10))
+    for now in (1.0, 2.0):
+        admission.looked(told, now, running=True, seen_at=admission.acceptances)
+    assert admission.statistics(2.0).scope == "generation"
+    assert admission.next_change(3.0) == 2.0 + MAX_HOLD_OFF
+
+
 def test_a_question_that_may_have_collided_is_asked_again_four_times_as_late() -> None:
     """A look was open beside it, so the refusal tells nothing."""
     admission, told = new_admission(), RateLimit(limit=1)
