@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +25,11 @@ from ._exceptions import (
     DownloadIncompleteError,
     TransportError,
 )
+from ._gate import Gate
 from ._images import decode_data_uri, resolve_url, safe_stem, short_hash, show_url
 from ._models import Generation
 from ._part import Image, Part
+from ._partfile import sync_folder
 from ._retry import RetryPolicy, parse_retry_after
 from ._transport import OpenResponse, Transport
 
@@ -81,7 +83,8 @@ class Downloads:
     ) -> None:
         self._transport = transport
         self._retry = retry or RetryPolicy()
-        self._limiter = anyio.CapacityLimiter(max_concurrent)
+        self._places = Gate()
+        self._places.width = max_concurrent
         self._fsync = fsync
         self._max_bytes = max_bytes
         self._chunk_size = chunk_size
@@ -97,7 +100,7 @@ class Downloads:
 
     def statistics(self) -> DownloadStatistics:
         """The live numbers."""
-        active = self._limiter.borrowed_tokens
+        active = self._places.open
         return DownloadStatistics(active, max(0, self._unfinished - active), self._stored, self._bytes)
 
     async def save(
@@ -110,33 +113,40 @@ class Downloads:
         The folder is made. When an image fails the others are still stored.
         Raises: DownloadError, the first by order.
         """
-        images = _images_of(generation, Path(folder), stem)
+        folder = Path(folder)
+        images = _images_of(generation, folder, stem)
+        _make_folder(generation, folder)
+        if len(images) == 1:
+            return _paths_or_raise([await self._collect(images[0], folder_too=self._fsync)])
         outcomes: dict[int, Path | Exception] = {}
-        _make_folder(generation, Path(folder))
+
+        async def collect(image: Image) -> None:
+            outcomes[image.place] = await self._collect(image, folder_too=False)
+
         async with anyio.create_task_group() as group:
             for image in images:
-                group.start_soon(self._collect, image, outcomes)
+                group.start_soon(collect, image)
         if self._fsync:
-            await asyncio.to_thread(_sync_folder, Path(folder))
+            await asyncio.to_thread(sync_folder, folder)
         return _paths_or_raise([outcomes[image.place] for image in images])
 
-    async def _collect(self, image: Image, outcomes: dict[int, Path | Exception]) -> None:
-        """Keep what comes of an image: an error must not cancel its siblings, nor end in an ExceptionGroup."""
+    async def _collect(self, image: Image, *, folder_too: bool) -> Path | Exception:
+        """What comes of an image: an error must not cancel its siblings, nor end in an ExceptionGroup."""
         self._unfinished += 1
         try:
-            outcomes[image.place] = await self._store(image)
+            return await self._store(image, folder_too=folder_too)
         except Exception as error:
-            outcomes[image.place] = error
+            return error
         finally:
             self._unfinished -= 1
 
-    async def _store(self, image: Image) -> Path:
+    async def _store(self, image: Image, *, folder_too: bool) -> Path:
         delays, furthest = self._retry.delays(), 0
         part = Part(image, self._max_bytes)
         try:
             while True:
                 try:
-                    return await self._attempt(image, part)
+                    return await self._attempt(image, part, folder_too=folder_too)
                 except DownloadError as error:
                     if part.received > furthest:  # what goes on gets there, however often it breaks off
                         delays, furthest = self._retry.delays(), part.received
@@ -149,11 +159,11 @@ class Downloads:
             part.discard()
             raise
 
-    async def _attempt(self, image: Image, part: Part) -> Path:
+    async def _attempt(self, image: Image, part: Part, *, folder_too: bool) -> Path:
         try:
-            async with self._limiter:
+            async with self._places.request():
                 await self._receive(image, part)
-                path = await part.commit(fsync=self._fsync)
+                path = await part.commit(fsync=self._fsync, folder_too=folder_too)
         except TransportError as error:
             cls = DownloadIncompleteError if part.received else DownloadError
             raise image.error(cls, str(error), retryable=error.retryable, retry_after=error.retry_after) from error
@@ -221,7 +231,8 @@ def _images_of(generation: Generation, folder: Path, stem: str | None) -> list[I
 
 def _make_folder(generation: Generation, folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DownloadError(
             f"generation {generation.id} is not stored: {_describe(error)}; it is paid, not lost",
@@ -242,13 +253,3 @@ def _paths_or_raise(outcomes: Sequence[Path | Exception]) -> list[Path]:
 def _describe(error: OSError) -> str:
     reason = _HINTS.get(error.errno or 0) or error.strerror or str(error)
     return f"{reason} ({error.filename})" if error.filename else reason
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames durable, where the system has a way (Windows has none, some network disks neither)."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,28 +1,21 @@
 """One image on its way to a file: its bytes over any number of attempts, and nothing left behind but the whole.
 
-A part is on disk from its first full chunk on, under a hidden name that no reader takes for an image; whoever ends in
-any other way than `commit`, be it by an error or by cancellation, calls `discard`.
+A part is on disk from its first full chunk on (`_partfile`); whoever ends in any other way than `commit`, be it by an
+error or by cancellation, calls `discard`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import io
-import os
 import re
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
-
-from aiofiles.threadpool import wrap
 
 from ._exceptions import DownloadError, DownloadExpiredError, DownloadIncompleteError, NotAnImageError
 from ._images import SNIFF_BYTES, ImageFormat, show_url, sniff
 from ._models import Generation
+from ._partfile import PartFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +56,7 @@ class Image:
 
 
 class Part:
-    """An image on its way to disk, over any number of attempts.
-
-    The file is opened, closed, unlinked and renamed in the loop, on purpose: each takes microseconds, and each is
-    then done or not done. An awaited open that is cancelled loses the handle while its thread still creates the
-    file, and an awaited cleanup may never run: a shield holds off an anyio scope, not a task.cancel(). A write or
-    fsync that was cancelled may still run in its thread. BufferedWriter's lock makes `close` wait for the write (one
-    chunk, into the page cache) and refuses a later one, so no thread writes to a descriptor that was given away; an
-    fsync is not waited for, because it may take seconds and harms nobody.
-    """
+    """An image on its way to disk, over any number of attempts: its bytes here, until its file takes them."""
 
     def __init__(self, image: Image, max_bytes: int) -> None:
         self.image = image
@@ -84,8 +69,7 @@ class Part:
         self._total: int | None = None
         self._validator: str | None = None
         self._content_type = ""
-        self._path: Path | None = None
-        self._file: io.BufferedWriter | None = None
+        self._file: PartFile | None = None
 
     def range_headers(self) -> dict[str, str]:
         """Ask for the rest only where the server can tell that it is the rest of the same thing."""
@@ -132,20 +116,12 @@ class Part:
 
     async def write(self) -> None:
         """Bring what is pending to the file."""
-        chunks, self._pending, self._pending_bytes = self._pending, [], 0
-        await wrap(self._open()).writelines(chunks)
+        await self._open().write(self._taken())
 
-    async def commit(self, *, fsync: bool) -> Path:
+    async def commit(self, *, fsync: bool, folder_too: bool = False) -> Path:
         """Make it the image's file."""
-        await self.write()
-        file = self._open()
-        if fsync:
-            await asyncio.to_thread(_sync_file, file)
-        file.close()
-        target = self.image.folder / f"{self.image.stem}{self._format}"
-        cast("Path", self._path).replace(target)
-        self._path = self._file = None
-        return target
+        await self._open().commit(self._taken(), fsync=fsync, folder_too=folder_too)
+        return self._target
 
     def restart(self) -> None:
         """Forget every byte."""
@@ -156,19 +132,20 @@ class Part:
     def discard(self) -> None:
         """Leave nothing on disk. Idempotent."""
         file, self._file = self._file, None
-        path, self._path = self._path, None
         if file is not None:
-            with suppress(OSError):  # the last flush, on a full disk; the descriptor is closed all the same
-                file.close()
-        if path is not None:
-            with suppress(OSError):
-                path.unlink()
+            file.discard()
 
-    def _open(self) -> io.BufferedWriter:
+    def _taken(self) -> list[bytes]:
+        chunks, self._pending, self._pending_bytes = self._pending, [], 0
+        return chunks
+
+    @property
+    def _target(self) -> Path:
+        return self.image.folder / f"{self.image.stem}{self._format}"
+
+    def _open(self) -> PartFile:
         if self._file is None:
-            name = f".{self.image.stem}{self._format}.{secrets.token_hex(4)}.part"
-            self._path = self.image.folder / name
-            self._file = self._path.open("xb")
+            self._file = PartFile(self._target)
         return self._file
 
     def _continues(self, headers: Mapping[str, str]) -> bool:
@@ -199,11 +176,6 @@ class Part:
 
     def _incomplete(self, reason: str) -> DownloadError:
         return self.image.error(DownloadIncompleteError, f"{show_url(self.image.url)}: {reason}", retryable=True)
-
-
-def _sync_file(file: io.BufferedWriter) -> None:
-    file.flush()
-    os.fsync(file)
 
 
 def _is_encoded(headers: Mapping[str, str]) -> bool:

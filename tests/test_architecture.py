@@ -16,7 +16,7 @@ import nanobanana_async
 PACKAGE = Path(nanobanana_async.__file__).parent
 LAYERS = (
     ("_version", "_exceptions", "emulator"),
-    ("_sse", "_retry", "_images", "_addresses", "_calls", "_durations", "_pace", "_gate", "_ranking"),
+    ("_sse", "_retry", "_images", "_addresses", "_calls", "_partfile", "_durations", "_pace", "_gate", "_ranking"),
     ("_models", "_queue"),
     ("_wire", "_polling", "_references", "_part"),
     ("_cooldown", "_events", "_learned", "_scope", "_window"),

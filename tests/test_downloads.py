@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import gzip
+import itertools
 import os
 import random
 import resource
@@ -725,23 +726,46 @@ async def test_a_cancelled_pause_leaves_nothing(cdn, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", [NATIVE, SCOPED])
-@pytest.mark.parametrize(
-    ("chunk_size", "nth", "stored"),
-    [(16 * KIB, 1, []), (1024 * KIB, 1, []), (1024 * KIB, 2, []), (1024 * KIB, 3, ["clx9.png"])],
-    ids=["first write", "only write", "fsync", "fsync of the folder"],
-)
-async def test_a_cancelled_thread_writes_nothing_more(cdn, tmp_path, kind, chunk_size, nth, stored):
-    """It was held just before its work, and does it after the descriptor was closed and given to others."""
-    executor = StallingExecutor(nth)
+@pytest.mark.parametrize("chunk_size", [16 * KIB, 1024 * KIB], ids=["first write", "only write"])
+async def test_a_cancelled_thread_writes_nothing_more(cdn, tmp_path, kind, chunk_size):
+    """It was held just before its work, and does it after the part was given up."""
+    executor = StallingExecutor(1)
     asyncio.get_running_loop().set_default_executor(executor)
     async with downloading(cdn, chunk_size=chunk_size) as downloads:
-        caller = Caller(kind, downloads.save, generation(cdn.link("x", PNG)), tmp_path / "out")
+        caller = Caller(kind, downloads.save, generation(cdn.link("x", PNG)), tmp_path)
         await executor.held.wait()
+        await caller.cancel()
+        assert names(tmp_path) == []
+    executor.go_on.set()
+    executor.shutdown()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", [NATIVE, SCOPED])
+@pytest.mark.parametrize(("nth", "stored"), [(1, []), (2, ["clx9.png"])], ids=["file", "folder"])
+async def test_a_cancelled_sync_harms_nobody(cdn, tmp_path, monkeypatch, kind, nth, stored):
+    """Nobody waits for it: it ends on a descriptor that was given to others, and nothing is written there."""
+    held, go_on, count = asyncio.Event(), threading.Event(), itertools.count(1)
+    loop, fsync = asyncio.get_running_loop(), os.fsync
+
+    def hold(descriptor):
+        if next(count) == nth:
+            loop.call_soon_threadsafe(held.set)
+            go_on.wait()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", hold)
+    executor = ThreadPoolExecutor(1)
+    loop.set_default_executor(executor)
+    async with downloading(cdn) as downloads:
+        caller = Caller(kind, downloads.save, generation(cdn.link("x", PNG)), tmp_path / "out")
+        await held.wait()
         await caller.cancel()
         assert names(tmp_path / "out") == stored
     decoys = [(tmp_path / f"decoy{number}").open("wb") for number in range(8)]
-    executor.go_on.set()
+    go_on.set()
     executor.shutdown()
+    assert names(tmp_path / "out") == stored
     for decoy in decoys:
         assert os.fstat(decoy.fileno()).st_size == 0
         decoy.close()

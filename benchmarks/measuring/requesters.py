@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from .contender import Once
+from .turns import Once
 
 PROMPT = "a lighthouse on a cliff at dusk, oil on canvas, long shadows"
 KEY = "nb_0123456789abcdef"

@@ -60,8 +60,12 @@ class World:
         return f"{self.origin}/image/{self.image_bytes}/{name}.png"
 
 
+class Refusal(dict):
+    """The body of a 429."""
+
+
 class Answers:
-    """Paths to answers: a status line's number and a JSON value."""
+    """Paths to the JSON of their answers."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -72,7 +76,7 @@ class Answers:
             self.world.set(**json.loads(body))
             return {}
         if path == "/api/v1/generate":
-            return self._submitted(body) if method == "POST" else self._record(target)
+            return self._record(target) if method == "GET" else self._submitted(body)
         if path == "/api/v1/credits":
             return {"data": {"credits": self.world.credits}}
         if path == "/api/v1/models":
@@ -80,7 +84,10 @@ class Answers:
         return self._peers(method, path)
 
     def _submitted(self, body: bytes) -> object:
-        name = self.world.submit()
+        world = self.world
+        if world.limit is not None and world.active >= world.limit:
+            return Refusal({"error": "Too many", "type": "concurrency_limit", "limit": world.limit})
+        name = world.submit()
         told = {"success": True, "generationId": name, "creditsUsed": 1, "remainingCredits": self.world.credits}
         if b'"mode":"sync"' in body:
             self.world.pending[name] = 0
@@ -162,11 +169,13 @@ class Wire(asyncio.Protocol):
             self._send_image(int(target.split("/")[2]))
             return
         world = self._answers.world
-        text = json.dumps(self._answers.of(method, target, body), separators=(",", ":")).encode()
+        told = self._answers.of(method, target, body)
+        text = json.dumps(told, separators=(",", ":")).encode()
+        status = "429 Too Many Requests" if isinstance(told, Refusal) else "200 OK"
         limits = (
             "" if world.limit is None else f"X-RateLimit-Limit: {world.limit}\r\nX-RateLimit-Active: {world.active}\r\n"
         )
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n{limits}\r\n"
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n{limits}\r\n"
         self._transport.write(head.encode() + text)
 
     def _send_image(self, size: int) -> None:

@@ -1,0 +1,146 @@
+"""One whole job: a submission, looks until the end, the image to a file; by us and by a bare loop that asks as much.
+
+The server ends a generation at its fourth look, so everybody makes the same six requests. Ours has everything on: the
+account's slots, learned polling, ageing, events, checked and atomic files; the bare loop has nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from .requesters import BODY, HEADERS, KEY, PROMPT, Requests
+from .turns import Many, Once
+
+PAUSE = 0.005  # seconds before each look, of the bare loop and of ours: so short that the processor is the bottleneck
+LOOKS = 4
+CHUNK = 1 << 20
+
+
+class SteadyPlan:
+    """Learns, plans and paces like a LearnedPlan, then waits as long as the bare loop does."""
+
+    def __init__(self) -> None:
+        from nanobanana_async._learned import LearnedPlan
+
+        self._plan = LearnedPlan(max_polls_per_second=100_000)
+        self.likely_length = self._plan.likely_length
+
+    def begin(self, key: object, now: float) -> SteadyLooks:
+        return SteadyLooks(self._plan.begin(key, now))
+
+
+class SteadyLooks:
+    def __init__(self, looks: object) -> None:
+        self._next_delay = looks.next_delay
+        self.processing, self.ended, self.close = looks.processing, looks.ended, looks.close
+
+    def next_delay(self, elapsed: float) -> float:
+        self._next_delay(elapsed)
+        return PAUSE
+
+
+@asynccontextmanager
+async def ours(origin: str, folder: Path, *, fsync: bool) -> AsyncIterator[Mapping[str, Once | Many]]:
+    from nanobanana_async import Client
+    from nanobanana_async._downloads import Downloads
+
+    async with Client(KEY, base_url=f"{origin}/api/v1", poll=SteadyPlan()) as client:
+        downloads = client._downloads if fsync else Downloads(client._transport, fsync=False)
+
+        async def job() -> object:
+            generation = await client.generate(PROMPT)
+            return await downloads.save(generation, folder)
+
+        yield {"job": job}
+
+
+@asynccontextmanager
+async def bare(origin: str, folder: Path) -> AsyncIterator[Mapping[str, Once | Many]]:
+    """As one writes it in a minute, with sensible chunks and one thread hop a chunk."""
+    import aiofiles
+    import aiohttp
+
+    url = f"{origin}/api/v1/generate"
+    serial = itertools.count()
+    async with aiohttp.ClientSession(headers=HEADERS, connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def job() -> object:
+            async with session.post(url, json=BODY) as response:
+                name = (await response.json())["generationId"]
+            while True:
+                await asyncio.sleep(PAUSE)
+                async with session.get(url, params={"id": name}) as response:
+                    record = (await response.json())["data"]
+                if record["processingStatus"] == "completed":
+                    break
+            path = folder / f"bare-{next(serial)}.png"
+            async with session.get(record["outputImageUrls"][0]) as response, aiofiles.open(path, "wb") as file:
+                async for chunk in response.content.iter_chunked(CHUNK):
+                    await file.write(chunk)
+            return path
+
+        yield {"job": job}
+
+
+async def nothing() -> None:
+    """A batch does its jobs by itself."""
+
+
+@asynccontextmanager
+async def in_batches(origin: str, folder: Path) -> AsyncIterator[Mapping[str, Once | Many]]:
+    """The same through a batch and its journal; all jobs of a turn are one batch."""
+    from nanobanana_async import Client
+    from nanobanana_async.batch import BatchRunner
+
+    serial = itertools.count()
+    async with Client(KEY, base_url=f"{origin}/api/v1", poll=SteadyPlan()) as client:
+
+        class Batches(Many):
+            async def run(self, count: int, at_once: int) -> None:
+                async with BatchRunner(client, folder / f"batch-{next(serial)}") as runner:
+                    await runner.add(f"{PROMPT} {number}" for number in range(count))
+                    await runner.run()
+
+        yield {"job": Batches(nothing)}
+
+
+@asynccontextmanager
+async def _in_folder(
+    contender: Callable[..., Requests], origin: str, *, parent: str | None
+) -> AsyncIterator[Mapping[str, Once | Many]]:
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        async with contender(origin, Path(folder)) as offered:
+            yield offered
+
+
+BARE, OURS, OURS_UNSYNCED, OURS_BATCH = (
+    "aiohttp + aiofiles",
+    "nanobanana_async",
+    "nanobanana_async, no fsync",
+    "nanobanana_async, batch",
+)
+PLACES: dict[str, str | None] = {"disk": None, "memory": "/dev/shm"}
+
+
+def name_of(kind: str, place: str) -> str:
+    """A contender's name."""
+    return f"{kind} ({place})"
+
+
+def _contenders(place: str, parent: str | None) -> dict[str, Callable[[str], Requests]]:
+    kinds = {
+        BARE: bare,
+        OURS: partial(ours, fsync=True),
+        OURS_UNSYNCED: partial(ours, fsync=False),
+        OURS_BATCH: in_batches,
+    }
+    return {name_of(kind, place): partial(_in_folder, kinds[kind], parent=parent) for kind in kinds}
+
+
+CONTENDERS = {name: made for place, parent in PLACES.items() for name, made in _contenders(place, parent).items()}
