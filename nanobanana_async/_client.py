@@ -307,6 +307,8 @@ class Client:
         """End every job that waits or runs, after the answers of submissions under way are in. Idempotent."""
         self._closed = True
         self._calls.end()
+        for seat in self._seats:
+            seat.end()
         with anyio.CancelScope(shield=True):
             try:
                 if self._engine is not None:

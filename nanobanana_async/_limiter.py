@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ._admission import Admission, AdmissionStatistics
 from ._exceptions import RateLimitError, ServerBusyError
@@ -28,6 +28,7 @@ class Slot(Protocol):
     @property
     def running(self) -> bool: ...
     def accepted(self, rate_limit: RateLimit) -> None: ...
+    def named(self, generation_id: str) -> None: ...
     def observed(self, rate_limit: RateLimit) -> None: ...
     def refused(self, error: RateLimitError | ServerBusyError) -> None: ...
     def looked(self, rate_limit: RateLimit, *, running: bool) -> None: ...
@@ -43,6 +44,13 @@ class Limiter(Protocol):
     async def acquire(self, *, priority: float = 0) -> Slot: ...
     def statistics(self) -> AdmissionStatistics: ...
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class LooksAfterOthers(Protocol):
+    """A limiter that counts what processes which died left running, for as long as it runs: it must be looked at."""
+
+    def look_with(self, has_ended: Callable[[str], Awaitable[bool]]) -> Callable[[], None]: ...
 
 
 class _State(Enum):
@@ -149,6 +157,9 @@ class _AccountSlot:
         self._seen_at = self._limiter._admission.acceptances
         self._limiter._changed()
 
+    def named(self, generation_id: str) -> None:
+        """The generation's id, by which others could look at it: of no use within one process."""
+
     def observed(self, rate_limit: RateLimit) -> None:
         """A later answer's headers."""
         if rate_limit.limit is not None or rate_limit.active is not None:
@@ -157,12 +168,12 @@ class _AccountSlot:
 
     def refused(self, error: RateLimitError | ServerBusyError) -> None:
         """The server refused the submission: 429, or 503 busy."""
-        told = _told(error)
+        numbers = told(error)
         if self._state is _State.RUNNING:
             self._limiter._admission.recalled()
         self._state = _State.GIVEN_BACK
         busy, alone = isinstance(error, ServerBusyError), self._post is not None and self._post.alone
-        self._limiter._admission.refused(told, self._limiter._clock(), busy=busy, alone=alone)
+        self._limiter._admission.refused(numbers, self._limiter._clock(), busy=busy, alone=alone)
         self._limiter._changed()
 
     def looked(self, rate_limit: RateLimit, *, running: bool) -> None:
@@ -176,7 +187,7 @@ class _AccountSlot:
 
     def look_refused(self, error: RateLimitError) -> None:
         """A look met 429: it holds no slot and loses none."""
-        self._limiter._admission.look_refused(_told(error), self._limiter._clock())
+        self._limiter._admission.look_refused(told(error), self._limiter._clock())
         self._limiter._changed()
 
     def request(self, *, submission: bool = False) -> AbstractAsyncContextManager[object]:
@@ -205,7 +216,7 @@ class _AccountSlot:
         self._limiter._changed()
 
 
-def _told(error: RateLimitError | ServerBusyError) -> RateLimit:
+def told(error: RateLimitError | ServerBusyError) -> RateLimit:
     """A refusal's numbers; a 503 has none."""
     if isinstance(error, RateLimitError):
         return RateLimit(error.limit, error.active, error.retry_after)

@@ -192,6 +192,8 @@ class Pipeline:
         job.generation_id = reply.value.generation_id
         job.credits_used = reply.value.credits_used
         job.advance(JobStatus.RUNNING)
+        if job.generation_id:
+            slot.named(job.generation_id)
         if job.generation_id or reply.value.image_urls:
             await job.ledger.accepted(job, reply.value)
         if job.cancelled and job.generation_id:
@@ -226,7 +228,7 @@ class Pipeline:
             with anyio.CancelScope(shield=True):
                 source, reply = await self._send(job, slot, self._open(stack, body))
                 await self._accept(job, slot, reply)
-            generation = await self._follow(job, source) if source is not None else None
+            generation = await self._follow(job, slot, source) if source is not None else None
         if generation is not None:
             return generation
         return await (self._poll(job, slot) if source is not None else self._after(reply.value, job, slot))
@@ -240,11 +242,11 @@ class Pipeline:
         plain = source.submission
         return (source if plain is None else None), Reply(plain or Submission(), source.rate_limit)
 
-    async def _follow(self, job: Job, source: EventSource) -> Generation | None:
+    async def _follow(self, job: Job, slot: Slot, source: EventSource) -> Generation | None:
         """The generation that the stream ends with; None when it broke off and its id is known."""
         reader = StreamReader(job.request)
         try:
-            return await self._read(job, source, reader)
+            return await self._read(job, slot, source, reader)
         except (GenerationFailedError, ContentRejectedError) as error:
             error.credits_used = await self._price(job)
             raise
@@ -258,13 +260,13 @@ class Pipeline:
         job.emit(StreamEvent("status", "The stream broke off; polling instead", reader.progress))
         return None
 
-    async def _read(self, job: Job, source: EventSource, reader: StreamReader) -> Generation:
+    async def _read(self, job: Job, slot: Slot, source: EventSource, reader: StreamReader) -> Generation:
         async with aclosing(source.events()) as events:
             async for raw in events:
                 try:
                     event = reader.read(raw)
                 finally:
-                    await self._learn(job, reader)
+                    await self._learn(job, slot, reader)
                 if event is not None and event.generation is not None:
                     return event.generation
                 if event is not None:
@@ -278,11 +280,12 @@ class Pipeline:
                 job.credits_used = (await self._api.get(job.generation_id)).value.credits_used
         return job.credits_used
 
-    async def _learn(self, job: Job, reader: StreamReader) -> None:
+    async def _learn(self, job: Job, slot: Slot, reader: StreamReader) -> None:
         """Record the id as soon as the stream tells it."""
         job.credits_used = reader.credits_used
         if reader.generation_id and job.generation_id is None:
             job.generation_id = reader.generation_id
+            slot.named(reader.generation_id)
             told = Submission(generation_id=reader.generation_id, credits_used=reader.credits_used)
             with anyio.CancelScope(shield=True):
                 await job.ledger.accepted(job, told)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from ._accounts import Account, AccountStatistics
 from ._api import Api
 from ._downloads import Downloads
 from ._exceptions import NanoBananaError
-from ._limiter import AccountLimiter, Limiter
+from ._limiter import AccountLimiter, Limiter, LooksAfterOthers
+from ._models import GenerationStatus
 from ._pipeline import Pipeline
 from ._polling import Plan
 from ._retry import RetryPolicy
@@ -46,6 +48,7 @@ class Seat:
             generation_timeout=transport.timeouts.generation_timeout,
         )
         self.limiter: Limiter = self._new_limiter()
+        self._stop_looking: Callable[[], None] = _nothing
         self.key_number = 0
         self.completed = self.credits_used = 0
         self.back_at: float | None = None  # out of service until then
@@ -56,7 +59,15 @@ class Seat:
 
     def begin(self) -> None:
         """Another event loop begins: slots of the last one are gone, unless a limiter of the user's keeps them."""
+        self.end()
         self.limiter = self._new_limiter()
+        if isinstance(self.limiter, LooksAfterOthers):
+            self._stop_looking = self.limiter.look_with(self._has_ended)
+
+    def end(self) -> None:
+        """Look after nobody else's generations any more. Idempotent."""
+        self._stop_looking()
+        self._stop_looking = _nothing
 
     def serves(self, now: float) -> bool:
         """Whether jobs may be given to it."""
@@ -96,5 +107,13 @@ class Seat:
             out_of_service=None if self.serves(now) else self.reason,
         )
 
+    async def _has_ended(self, generation_id: str) -> bool:
+        """One look at what a process that died has left running."""
+        return (await self.api.get(generation_id)).value.status is not GenerationStatus.PROCESSING
+
     def _new_limiter(self) -> Limiter:
         return self.account.limiter or AccountLimiter(max_concurrency=self.account.max_concurrency)
+
+
+def _nothing() -> None:
+    """Nobody is looked after."""

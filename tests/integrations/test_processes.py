@@ -1,0 +1,86 @@
+"""Real processes on one account: never above the limit, no slot left idle, and what the killed ones ran is adopted."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from processes import Nursery, Work, ended, find, is_settled
+from servers import RedisServer
+
+from nanobanana_async.emulator import Emulator
+
+LIMIT = 4
+ROWS = 12  # of each process
+SHORT = {"lease_seconds": 2.0, "submit_seconds": 2.0}
+
+
+def works(store: str, url: str, tmp_path: Path, names: str) -> list[Work]:
+    """One for each name."""
+    return [Work(store=store, url=url, folder=str(tmp_path / name), rows=ROWS, **SHORT) for name in names]
+
+
+@pytest.mark.parametrize("place", ["sqlite", "redis"], indirect=True)
+async def test_two_of_four_processes_are_killed(place: str, tmp_path: Path) -> None:
+    """Never above the limit, hardly a refusal; what they had running is looked at by the others, and paid once."""
+    service = {"limit": LIMIT, "duration": 0.25, "sigma": 0.2, "image_size": 32, "image_format": "png"}
+    async with Emulator(**service) as emulator, Nursery() as nursery, asyncio.timeout(60):
+        workers = await nursery.start(*works(place, emulator.url, tmp_path, "abcd"))
+        await emulator.until(lambda: emulator.ledger.charges >= 16 and is_settled(emulator.ledger, LIMIT))
+        for worker in workers[:2]:
+            worker.kill()
+        killed = {"a", "b"}
+        left = [
+            entry.generation_id
+            for entry in emulator.ledger.charged()
+            if entry.prompt[0] in killed and entry.finished_at is None
+        ]
+        await ended(workers[2:])
+        again = await nursery.start(*works(place, emulator.url, tmp_path, "ab"))
+        await ended(again)
+        found = find(emulator.ledger, LIMIT, [str(tmp_path / name) for name in "abcd"])
+    assert found.peak == LIMIT
+    assert not found.charged_twice
+    assert found.statuses == {"stored": 4 * ROWS}
+    assert found.refusals <= 1
+    assert all(emulator.ledger.find(identity).state == "completed" for identity in left)
+
+
+async def test_a_process_that_was_suspended_for_too_long_gets_its_slots_back(tmp_path: Path) -> None:
+    """A laptop's lid: others look after what it had running, and it goes on where it was."""
+    store = str(tmp_path / "slots.db")
+    async with (
+        Emulator(limit=2, duration=0.2, image_size=32, image_format="png") as emulator,
+        Nursery() as nursery,
+        asyncio.timeout(60),
+    ):
+        workers = await nursery.start(*works(store, emulator.url, tmp_path, "ab"))
+        await emulator.until(lambda: emulator.ledger.charges >= 6)
+        workers[0].stop()
+        await ended(workers[1:])
+        workers[0].go_on()
+        await ended(workers[:1])
+        found = find(emulator.ledger, 2, [str(tmp_path / name) for name in "ab"])
+    assert found.peak == 2
+    assert not found.charged_twice
+    assert found.statuses == {"stored": 2 * ROWS}
+
+
+async def test_redis_forgets_everything_in_the_middle(redis_server: RedisServer, tmp_path: Path) -> None:
+    """The run goes on, and at no time more than the limit runs."""
+    async with (
+        Emulator(limit=LIMIT, duration=0.2, image_size=32, image_format="png") as emulator,
+        Nursery() as nursery,
+        asyncio.timeout(60),
+    ):
+        workers = await nursery.start(*works(redis_server.url, emulator.url, tmp_path, "abc"))
+        for charges in (8, 16, 24):
+            await emulator.until(lambda at=charges: emulator.ledger.charges >= at)
+            await asyncio.to_thread(redis_server.run, "FLUSHALL")
+        await ended(workers)
+        found = find(emulator.ledger, LIMIT, [str(tmp_path / name) for name in "abc"])
+    assert found.peak == LIMIT
+    assert found.refusals <= 1
+    assert found.statuses == {"stored": 3 * ROWS}
+    assert emulator.ledger.charges == 3 * ROWS
