@@ -232,7 +232,7 @@ class Client:
 
         Raises: NotFoundError, APIStatusError, TransportError.
         """
-        reply = await self._pool.find(lambda seat: self._retrying(lambda: seat.api.get(generation_id)))
+        reply = await self._pool.find(lambda seat: self._retrying(lambda: seat.look(generation_id)))
         return reply.value.to_generation(generation_id)
 
     async def wait(self, generation_id: str, *, timeout: float | None = None) -> Generation:
@@ -372,7 +372,7 @@ class Client:
             return seat
 
         async def look(seat: Seat) -> Seat:
-            await self._retrying(lambda: seat.api.get(generation_id))
+            await self._retrying(lambda: seat.look(generation_id))
             return seat
 
         return await self._pool.find(look)

@@ -53,6 +53,13 @@ class LooksAfterOthers(Protocol):
     def look_with(self, has_ended: Callable[[str], Awaitable[bool]]) -> Callable[[], None]: ...
 
 
+@runtime_checkable
+class Gated(Protocol):
+    """A limiter that also lets looks pass which have no slot, where open requests are what is counted."""
+
+    def request(self) -> AbstractAsyncContextManager[object]: ...
+
+
 class _State(Enum):
     SUBMITTING = auto()
     RUNNING = auto()
@@ -104,6 +111,10 @@ class AccountLimiter:
             yield slot
         finally:
             slot.release()
+
+    def request(self) -> AbstractAsyncContextManager[object]:
+        """Open one request that has no slot. Waits where requests are counted."""
+        return self._gate.request()
 
     def statistics(self) -> AdmissionStatistics:
         """The slots of this moment."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from ._accounts import Account, AccountStatistics
-from ._api import Api
+from ._api import Api, Reply
 from ._downloads import Downloads
 from ._exceptions import NanoBananaError
-from ._limiter import AccountLimiter, Limiter, LooksAfterOthers
-from ._models import GenerationStatus
+from ._limiter import AccountLimiter, Gated, Limiter, LooksAfterOthers
+from ._models import GenerationRecord, GenerationStatus
 from ._pipeline import Pipeline
 from ._polling import Plan
 from ._retry import RetryPolicy
@@ -37,7 +38,7 @@ class Seat:
         self.name = account.name or "account"
         self.transport = transport
         self.api = Api(transport, tells_balance=alone)  # one of several balances would be taken for the whole
-        self.watch = Watch(self.api, plan, backoff=retry.backoff)
+        self.watch = Watch(self.api, plan, backoff=retry.backoff, open_request=self.open_request)
         self.downloads = Downloads(transport, retry=download_retry)
         self.pipeline = Pipeline(
             self.api,
@@ -68,6 +69,15 @@ class Seat:
         """Look after nobody else's generations any more. Idempotent."""
         self._stop_looking()
         self._stop_looking = _nothing
+
+    def open_request(self) -> AbstractAsyncContextManager[object]:
+        """Wait for one request, where those are counted, which needs no slot."""
+        return self.limiter.request() if isinstance(self.limiter, Gated) else nullcontext()
+
+    async def look(self, generation_id: str) -> Reply[GenerationRecord]:
+        """One look at a generation. Raises: APIStatusError, TransportError."""
+        async with self.open_request():
+            return await self.api.get(generation_id)
 
     def serves(self, now: float) -> bool:
         """Whether jobs may be given to it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import anyio
 
@@ -27,12 +27,14 @@ class Watch:
         plan: Plan,
         *,
         backoff: Backoff,
+        open_request: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._plan = plan
         self._backoff = backoff
+        self._open_request = open_request  # for looks without a slot
         self._sleep = sleep
         self._clock = clock
 
@@ -92,7 +94,7 @@ class Watch:
     ) -> tuple[float, GenerationRecord] | None:
         """When the look was sent, and what it showed; None for one that failed."""
         try:
-            async with slot.request() if slot is not None else nullcontext():
+            async with slot.request() if slot is not None else self._open_request():
                 asked = self._clock()
                 reply = await self._api.get(generation_id)
         except NanoBananaError as error:

@@ -116,6 +116,20 @@ async def test_looks_of_request_scope_hold_no_generation_back(online):
         assert (now.scope, now.open_requests, now.running) == ("request", 0, 0)
 
 
+async def test_looks_without_a_slot_pass_the_gate_as_well(online):
+    """Three `wait`s by id beside each other, at a limit of one open request: none is refused."""
+    limiter = AccountLimiter(scope="request", uniform=lambda low, high: 0.05)
+    fields = {"scope": "request", "limit": 1, "latency": 0.002, "duration": math.inf, "client": {"limiter": limiter}}
+    async with online(**fields) as (emulator, client):
+        jobs = [await client.submit(f"cat {number}") for number in range(3)]
+        await emulator.until(lambda: emulator.ledger.active == 3)
+        waits = [asyncio.create_task(client.wait(job.generation_id)) for job in jobs if job.generation_id]
+        await asyncio.gather(*(client.get(job.generation_id) for job in jobs if job.generation_id))
+        emulator.finish()
+        await asyncio.gather(*waits, *(job.result() for job in jobs))
+        assert emulator.ledger.refusals == {}
+
+
 async def test_a_busy_server_bounds_what_runs(online):
     """503 is refunded, and backs off as a 429 does."""
     async with online(limit=None, capacity=4, client=PATIENT) as (emulator, client):

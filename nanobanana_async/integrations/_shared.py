@@ -16,7 +16,7 @@ from typing import Self
 import anyio
 
 from .._admission import Admission, AdmissionStatistics
-from .._gate import Gate
+from .._gate import Gate, Passage
 from .._retry import Uniform
 from .._scope import Scope
 from ._adopting import Adopting, Look
@@ -132,6 +132,10 @@ class SharedLimiter:
             self.tell(lambda turn: turn.release(token, LeaseState.SUBMITTING))  # a turn may be handing it out just now
             self._wake_local()
             raise
+
+    def request(self) -> Passage:
+        """Open one request that has no slot. Waits where requests are counted."""
+        return self.gate.request()
 
     @asynccontextmanager
     async def slot(self, *, priority: float = 0) -> AsyncIterator[SharedSlot]:
