@@ -120,8 +120,9 @@ class Part:
 
     async def commit(self, *, fsync: bool, folder_too: bool = False) -> Path:
         """Make it the image's file."""
-        await self._open().commit(self._taken(), fsync=fsync, folder_too=folder_too)
-        return self._target
+        file = self._open()
+        await file.commit(self._taken(), fsync=fsync, folder_too=folder_too)
+        return file.target
 
     def restart(self) -> None:
         """Forget every byte."""
@@ -139,13 +140,9 @@ class Part:
         chunks, self._pending, self._pending_bytes = self._pending, [], 0
         return chunks
 
-    @property
-    def _target(self) -> Path:
-        return self.image.folder / f"{self.image.stem}{self._format}"
-
     def _open(self) -> PartFile:
         if self._file is None:
-            self._file = PartFile(self._target)
+            self._file = PartFile(self.image.folder / f"{self.image.stem}{self._format}")
         return self._file
 
     def _continues(self, headers: Mapping[str, str]) -> bool:

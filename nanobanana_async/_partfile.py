@@ -24,10 +24,10 @@ class PartFile:
     """Appears with its first write, under a hidden name that no reader takes for an image."""
 
     def __init__(self, target: Path) -> None:
-        self._target = target
-        # os.urandom would let another thread take the interpreter. Forked processes share their random numbers.
-        name = f".{target.name}.{os.getpid():x}-{getrandbits(32):08x}.part"
-        self._path = target.parent / name
+        self.target = target
+        # No secrets.token_hex: os.urandom would let another thread take the interpreter. The process's number is there
+        # because forked ones share their random numbers.
+        self._path = target.parent / f".{target.name}.{os.getpid():x}-{getrandbits(32):08x}.part"
         self._file: BufferedWriter | None = None
         self._over = False
         self._lock = Lock()
@@ -78,10 +78,10 @@ class PartFile:
             if self._over:
                 return
             file.close()
-            self._path.replace(self._target)
+            self._path.replace(self.target)
             self._over = True
         if folder_too:
-            sync_folder(self._target.parent)
+            sync_folder(self.target.parent)
 
 
 def sync_folder(folder: Path) -> None:

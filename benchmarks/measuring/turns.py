@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import time
 from collections.abc import Awaitable, Callable
 
@@ -27,11 +28,27 @@ class Many:
             for _ in range(at_once):
                 group.create_task(work())
 
+    async def clear(self) -> None:
+        """After a turn, not measured."""
+
 
 async def turn(many: Many, *, count: int, at_once: int, warm: int = 2) -> dict[str, float]:
-    """CPU microseconds of each, of all threads, and seconds of the whole; after `warm` for each of those at once."""
-    await many.run(min(count, warm * at_once), at_once)  # connections, caches, what there is to learn
+    """CPU microseconds of each, of all threads and children; seconds of the whole; peak memory so far in MB.
+
+    Before it `warm` for each of those at once: connections, caches, what there is to learn.
+    """
+    if warm:
+        await many.run(min(count, warm * at_once), at_once)
+        await many.clear()
     gc.collect()
-    started, cpu = time.perf_counter(), time.process_time()
+    started, cpu = time.perf_counter(), _cpu_seconds()
     await many.run(count, at_once)
-    return {"cpu": (time.process_time() - cpu) / count * 1e6, "wall": time.perf_counter() - started}
+    wall, cpu = time.perf_counter() - started, _cpu_seconds() - cpu
+    await many.clear()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"cpu": cpu / count * 1e6, "wall": wall, "peak": peak}
+
+
+def _cpu_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
