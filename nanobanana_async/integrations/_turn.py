@@ -313,7 +313,7 @@ class Turn:
         facts = self._admission.facts()
         if facts["judge"]["scope"] is not None:
             facts["known"]["seen"] = facts["judge"]["counted"] = 0
-        if not facts["questions"]["about_scope"]:
+        if facts["questions"]["subject"] != "scope":
             facts["questions"]["looked"] = False
         return facts
 
