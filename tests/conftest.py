@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from hypothesis import settings
 
 from nanobanana_async import AccountLimiter, Backoff, Client, GenerateRequest, Job, RetryPolicy
 from nanobanana_async.emulator import Emulator
 
 Online: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Emulator, Client]]]
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else runs
+settings.load_profile("untimed")
 
 KEY = "nb_test"
 IN_A_HURRY: dict[str, Any] = {
