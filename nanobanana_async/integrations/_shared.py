@@ -26,8 +26,6 @@ from ._slot import SharedSlot
 from ._store import Store
 from ._turn import Terms, Turn
 
-LOOK_INTERVAL = 3.0  # seconds between two looks at an adopted generation; the vendor's advice
-
 
 @dataclass(slots=True)
 class _Waiting:
@@ -50,7 +48,6 @@ class SharedLimiter:
         max_concurrency: int | None,
         scope: Scope | None,
         terms: Terms,
-        look_interval: float = LOOK_INTERVAL,
         uniform: Uniform = random.uniform,
     ) -> None:
         if max_concurrency is not None and max_concurrency < 1:
@@ -74,7 +71,7 @@ class SharedLimiter:
             settled=self._settled,
             failed=self._failed,
         )
-        self._adopting = Adopting(self._adopted_ended, interval=look_interval)
+        self._adopting = Adopting(self._adopted_ended)
         self._last: Turn | None = None  # and what was observed since
         self._ahead = 0.0  # of the loop's clock is the book's time
         self._changed = asyncio.Event()

@@ -37,7 +37,6 @@ class Work:
     rows: int
     lease_seconds: float = 30.0
     submit_seconds: float = 120.0
-    look_interval: float = 0.1
     poll: float = 0.02
 
 
@@ -45,7 +44,6 @@ async def work(task: Work) -> None:
     """The process itself."""
     terms = {"account": KEY, "lease_seconds": task.lease_seconds, "submit_seconds": task.submit_seconds}
     limiter = RedisLimiter(task.store, **terms) if "://" in task.store else SQLiteLimiter(task.store, **terms)
-    limiter._adopting._interval = task.look_interval
     async with (
         limiter,
         Client(KEY, base_url=task.url, limiter=limiter, poll=task.poll) as client,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobanana_async import ConfigurationError, RateLimit
+from nanobanana_async import Backoff, ConfigurationError, ConnectError, NotFoundError, RateLimit
 from nanobanana_async.integrations._alive import Living
 from nanobanana_async.integrations._network_files import is_on_network
 from nanobanana_async.integrations.sqlite import SQLiteLimiter, account_id, default_path
@@ -172,7 +172,7 @@ async def test_one_that_closes_leaves_what_runs_to_others(tmp_path: Path) -> Non
 
     path = tmp_path / "slots.db"
     async with SQLiteLimiter(path, account="mine") as stays:
-        stays._adopting._interval = 0.01
+        stays._adopting._pauses = Backoff(initial_delay=0.01, max_delay=0.01)
         stays.look_with(look)
         async with SQLiteLimiter(path, account="mine") as leaves:
             (await run_one(leaves)).named("clx1")
@@ -187,7 +187,8 @@ async def test_one_that_closes_leaves_what_runs_to_others(tmp_path: Path) -> Non
 
 async def test_a_look_that_fails_is_repeated(tmp_path: Path) -> None:
     """And when whoever looks has gone, nobody is asked."""
-    looks = iter([OSError("no network"), False, True])
+    outcomes = (ConnectError("no network"), NotFoundError("unknown", status_code=404), False, True)
+    looks = iter(outcomes)
 
     async def look(_: str) -> bool:
         outcome = next(looks)
@@ -199,12 +200,27 @@ async def test_a_look_that_fails_is_repeated(tmp_path: Path) -> None:
     async with SQLiteLimiter(path, account="mine") as leaves:
         (await run_one(leaves)).named("clx1")
     async with SQLiteLimiter(path, account="mine") as stays:
-        stays._adopting._interval = 0.01
+        stays._adopting._pauses = Backoff(initial_delay=0.01, max_delay=0.01)
         stop = stays.look_with(look)
         await asyncio.wait_for(stays.acquire(), PATIENCE)
         assert next(looks, None) is None
         stop()
         stop()
+
+
+async def test_one_that_the_service_does_not_know_is_given_up(tmp_path: Path) -> None:
+    """It says so three times: it was started anew, or forgets."""
+
+    async def look(_: str) -> bool:
+        raise NotFoundError("unknown", status_code=404)
+
+    path = tmp_path / "slots.db"
+    async with SQLiteLimiter(path, account="mine") as leaves:
+        (await run_one(leaves)).named("clx1")
+    async with SQLiteLimiter(path, account="mine") as stays:
+        stays._adopting._pauses = Backoff(initial_delay=0.01, max_delay=0.01)
+        stays.look_with(look)
+        await asyncio.wait_for(stays.acquire(), PATIENCE)
 
 
 async def test_whoever_waits_when_it_is_closed_is_told(tmp_path: Path) -> None:
