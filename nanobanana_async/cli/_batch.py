@@ -40,9 +40,10 @@ async def batch(connection: Connection, options: BatchOptions) -> int:
     """Check everything, say what it costs, then run it."""
     with _spooled() if options.source == STDIN else nullcontext() as stdin:
         counts = await asyncio.to_thread(check_input, options.source, defaults=options.defaults(), stdin=stdin)
-        client = connection.client(max_concurrency=options.max_concurrency)
+        client_of = connection.client if options.dry_run else connection.sharing_client
+        opened = client_of(max_concurrency=options.max_concurrency)
         with nullcontext() if options.dry_run else output_folder(options.output):
-            async with client:
+            async with opened as client:
                 await _check_models(client, options, set(counts.by_model), stdin)
                 code = await go_ahead(await plan(client, options, counts, _rows(options, stdin)), options)
                 return await run_batch(client, options, stdin) if code is None else code

@@ -46,11 +46,11 @@ class GenerateOptions:
 async def generate(connection: Connection, options: GenerateOptions) -> int:
     """Draw it, save it, print where."""
     request = options.request()
-    client = connection.client()
+    opened = connection.sharing_client()
     jobs: list[Job] = []
     try:
         with output_folder(options.output) as folder:
-            async with client:
+            async with opened as client:
                 generation, files = await _draw(client, request, options, folder, jobs)
     except asyncio.CancelledError:
         _tell_left_behind(jobs, options.output)

@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +35,7 @@ from .._exceptions import (
 )
 from .._polling import PollPlan
 from ._interrupts import INTERRUPTED, interruptible
+from ._sharing import sharing
 from ._terminal import say, tolerant_streams
 from ._words import counted
 
@@ -71,13 +72,13 @@ class Connection:
     poll_interval: float | None = None
 
     def client(self, *, max_concurrency: int | None = None) -> Client:
-        """A client for these options."""
-        try:
-            key = find_api_key()
-        except ConfigurationError as error:
-            what = str(error).replace("pass api_key, or set", "set")  # here there is no argument for it
-            raise MissingKeyError(f"{what}; or try it without one: nanobanana demo") from None
-        return Client(key, base_url=self.base_url, poll=self.plan(), max_concurrency=max_concurrency)
+        """A client for these options. Raises: ConfigurationError."""
+        return Client(_find_key(), base_url=self.base_url, poll=self.plan(), max_concurrency=max_concurrency)
+
+    def sharing_client(self, *, max_concurrency: int | None = None) -> AbstractAsyncContextManager[Client]:
+        """One that shares the account's slots with other commands. Raises: ConfigurationError, before it is entered."""
+        alone = self.client(max_concurrency=max_concurrency)
+        return sharing(alone, _find_key(), self.base_url, self.plan(), max_concurrency)
 
     def plan(self) -> PollPlan | None:
         """Fixed polling where an option asks for it."""
@@ -87,6 +88,14 @@ class Connection:
         interval = self.poll_interval if self.poll_interval is not None else advice.interval
         first = self.first_poll if self.first_poll is not None else min(interval, advice.initial_delay)
         return PollPlan(initial_delay=first, interval=interval)
+
+
+def _find_key() -> str:
+    try:
+        return find_api_key()
+    except ConfigurationError as error:
+        what = str(error).replace("pass api_key, or set", "set")  # here there is no argument for it
+        raise MissingKeyError(f"{what}; or try it without one: nanobanana demo") from None
 
 
 def run(work: Coroutine[Any, Any, int], *, verbose: bool = False) -> NoReturn:

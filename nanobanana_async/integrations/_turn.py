@@ -65,13 +65,14 @@ class Turn:
 
     def begin(self, address: str, known: Book | None, dead: Iterable[str] = ()) -> None:
         """Make the holder known, after whoever has died was struck out. `known` is its last sight of the book."""
-        if known is not None and (known.epoch != self.book.epoch or known.version > self.book.version):
+        lost = known is not None and (known.epoch != self.book.epoch or known.version > self.book.version)
+        if known is not None and lost:
             self._restore(known)
         me = self.book.holders.get(self._me)
         if me is not None and me.expires <= self.now:  # perhaps nobody could be heard: nobody is dead for that
             self._pardon()
         self._expire(set(dead) - {self._me})
-        if me is None or not me.confirmed:
+        if lost or me is None or not me.confirmed:
             self._assert(list(known.held_by(self._me)) if known is not None else [])
         self._be_heard(address)
 
@@ -129,13 +130,17 @@ class Turn:
         for waiter in list(self.book.waiters.values()):
             if waiter.holder == name:
                 del self.book.waiters[waiter.token]
-        for lease in self.book.held_by(name):
-            lease.holder, lease.fence = NOBODY, self.book.next_number()
-            if lease.state is LeaseState.RUNNING and lease.generation_id is not None:
-                lease.until = self.now + self._terms.adopted_seconds
-            elif lease.state is not LeaseState.FORSAKEN:
-                lease.state, lease.until = LeaseState.FORSAKEN, self.now + self._terms.submit_seconds
+        for lease in list(self.book.held_by(name)):
+            self._orphan(lease)
         self._recount()
+
+    def _orphan(self, lease: Lease) -> None:
+        """To be looked at by whoever adopts it, or else to be counted for a while."""
+        lease.holder, lease.fence = NOBODY, self.book.next_number()
+        if lease.state is LeaseState.RUNNING and lease.generation_id is not None:
+            lease.until = self.now + self._terms.adopted_seconds
+        elif lease.state is not LeaseState.FORSAKEN:
+            lease.state, lease.until = LeaseState.FORSAKEN, self.now + self._terms.submit_seconds
 
     def _assert(self, leases: list[Lease]) -> None:
         """The holder's own word on what it holds."""
@@ -185,9 +190,13 @@ class Turn:
         self._admission.refused(told, self.now, busy=busy, alone=alone and not self._foreign)
 
     def forsake(self, token: str, state: LeaseState, seconds: float) -> None:
-        """Nobody will see its end: it counts for `seconds` more."""
+        """Nobody watches it here any more: it counts for `seconds`, or where its id is known until its end is seen."""
         lease, until = self._own(token, state), self.now + seconds
-        lease.state, lease.until = LeaseState.FORSAKEN, until
+        if state is LeaseState.RUNNING and lease.generation_id is not None:
+            self._orphan(lease)
+            return
+        lease.until = until
+        lease.state = LeaseState.FORSAKEN
         if state is LeaseState.SUBMITTING:
             self._admission.lost(until, self.now)
         else:
@@ -320,7 +329,7 @@ class Turn:
     def next_turn(self) -> float:
         """When this holder should have its next one, whatever happens until then."""
         moments = [self.book.holders[self._me].expires - self._terms.lease_seconds * 2 / 3]
-        moments += [lease.until for lease in self.book.held_by(self._me) if lease.until is not None]
+        moments += [lease.until for lease in self.book.leases.values() if lease.until is not None]
         queue = self.book.queue()
         if any(waiter.holder == self._me for waiter in queue):
             change = self._admission.next_change(self.now) if self._all_confirmed else None

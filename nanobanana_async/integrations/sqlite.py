@@ -13,8 +13,10 @@ from pathlib import Path
 
 from .._scope import Scope
 from ._account import account_id
+from ._alone import AloneAfter
 from ._shared import SharedLimiter
 from ._sqlite_store import SQLiteStore
+from ._store import Store
 from ._turn import Terms
 
 __all__ = ["SQLiteLimiter", "account_id", "default_path"]
@@ -28,6 +30,9 @@ class SQLiteLimiter(SharedLimiter):
     ceiling of this process alone. `scope` says what holds a slot, where you know it. A process that wasn't heard of for
     `lease_seconds` counts as dead; a submission whose answer may never come counts for `submit_seconds`.
 
+    While the file can't be written to (its disk is full, say) nothing is submitted; with `alone_after`, a process that
+    waited for so many seconds goes on as if it were alone.
+
     Raises: ConfigurationError on entering, for a file that can't be used.
     """
 
@@ -40,8 +45,11 @@ class SQLiteLimiter(SharedLimiter):
         scope: Scope | None = None,
         lease_seconds: float = 30.0,
         submit_seconds: float = 120.0,
+        alone_after: float | None = None,
     ) -> None:
-        store = SQLiteStore(Path(path) if path is not None else default_path(), account or account_id())
+        store: Store = SQLiteStore(Path(path) if path is not None else default_path(), account or account_id())
+        if alone_after is not None:
+            store = AloneAfter(store, alone_after)
         terms = Terms(lease_seconds=lease_seconds, submit_seconds=submit_seconds)
         super().__init__(store, max_concurrency=max_concurrency, scope=scope, terms=terms)
 

@@ -149,6 +149,29 @@ async def test_a_file_that_others_keep_locked_is_waited_for(tmp_path: Path, monk
         await asyncio.wait_for(waiting, PATIENCE)
 
 
+async def test_one_that_may_go_on_alone_does_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command must not wait for ever because a disk is full; what it ran meanwhile the others hear of."""
+    monkeypatch.setattr("nanobanana_async.integrations._sqlite_store.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("nanobanana_async.integrations._alone.TRY_AGAIN_SECONDS", 0.1)
+    path = tmp_path / "slots.db"
+    async with SQLiteLimiter(path, account="mine", alone_after=0.05) as alone:
+        await run_one(alone, limit=3)
+        await told(alone)
+        hog = sqlite3.connect(path, isolation_level=None)
+        hog.execute("BEGIN IMMEDIATE")
+        await run_one(alone, limit=3)
+        assert alone.statistics().running == 2
+        hog.execute("ROLLBACK")
+        hog.close()
+        async with SQLiteLimiter(path, account="mine") as other:
+            await run_one(other, limit=3)
+            async with asyncio.timeout(PATIENCE):
+                while other.statistics().others < 2:
+                    await told(alone)
+                    await told(other)
+            assert other.statistics().limit == 3
+
+
 async def test_accounts_in_one_file_have_nothing_to_do_with_each_other(tmp_path: Path) -> None:
     """One file serves all keys of a user."""
     path = tmp_path / "slots.db"

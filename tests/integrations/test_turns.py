@@ -212,6 +212,22 @@ def test_what_a_dead_process_left_running_is_adopted(store: Store, how: str) -> 
     assert two.slots
 
 
+def test_what_is_forsaken_is_adopted(store: Store) -> None:
+    """Where its id is known, nobody has to guess how long it runs."""
+    one, two = Process("one", looks=False), Process("two")
+    (token,) = run_some(store, one, 1, 1)
+    one.news.append(partial(Turn.forsake, token=token, state=one.slots.pop(token), seconds=0.5))
+    store.turn(one)
+    two.want()
+    store.clock += 1.0
+    lease = store.turn(two).leases[token]
+    assert lease.holder == "two"
+    assert not two.slots
+    two.news.append(partial(Turn.ended, token=token, fence=lease.fence))
+    store.turn(two)
+    assert two.slots
+
+
 def test_what_may_have_been_submitted_counts_for_as_long_as_an_answer_may_take(store: Store) -> None:
     """Nobody knows its id."""
     one, two = Process("one"), Process("two")
@@ -302,7 +318,7 @@ def test_an_older_book_counts_as_lost(store: Store) -> None:
 def test_a_clock_set_back_goes_on_where_the_book_was(store: Store) -> None:
     """A host that was started anew: what was forsaken counts for the time that is left of it."""
     one = Process("one")
-    (token,) = run_some(store, one, 1, 1)
+    (token,) = run_some(store, one, 1, 1, named=False)
     one.news.append(partial(Turn.forsake, token=token, state=one.slots.pop(token), seconds=50.0))
     store.turn(one)
     store.clock = 5.0
