@@ -251,6 +251,15 @@ class Admission:
             "questions": asdict(self._questions),
         }
 
+    def telling_facts(self) -> dict[str, Any]:
+        """`facts` without the counts of looks that settle nothing any more: where these differ, others should know."""
+        facts = self.facts()
+        if self._judge.scope is not None:
+            facts["known"]["seen"] = facts["judge"]["counted"] = 0
+        if self._questions.subject != "scope":
+            facts["questions"]["looked"] = False
+        return facts
+
     def restore(self, facts: dict[str, Any], *, running: int, submitting: int, forsaken: Iterable[float]) -> None:
         """Take over another one's facts, and who holds what. Times are of the clock that the facts were made with."""
         self._known = _Known(**facts["known"])

@@ -318,13 +318,8 @@ class Turn:
         return self._admission.open_limit
 
     def telling_facts(self) -> dict[str, Any]:
-        """The facts, without those counts of looks that settle what is settled already."""
-        facts = self._admission.facts()
-        if facts["judge"]["scope"] is not None:
-            facts["known"]["seen"] = facts["judge"]["counted"] = 0
-        if facts["questions"]["subject"] != "scope":
-            facts["questions"]["looked"] = False
-        return facts
+        """What others should know when it changes."""
+        return self._admission.telling_facts()
 
     def next_turn(self) -> float:
         """When this holder should have its next one, whatever happens until then."""

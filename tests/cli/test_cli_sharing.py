@@ -47,7 +47,7 @@ def test_two_terminals_have_one_limit(spawn: Spawn, emulator: ThreadedEmulator, 
 def test_a_slot_is_taken_for_as_long_as_what_a_command_left_behind_runs(
     spawn: Spawn, slow: ThreadedEmulator, write: Write, end: signal.Signals
 ) -> None:
-    """However it ended: the next one looks after it, and is refused nothing."""
+    """However it ended: the next one looks after it, and waits."""
     write("p.txt", "left behind\n")
     first = spawn("batch", "p.txt", "-o", "out", "--yes", *POLLS)
     slow.until(lambda: bool(slow.ledger.entries) and slow.ledger.entries[0].polls > 0)
@@ -58,7 +58,7 @@ def test_a_slot_is_taken_for_as_long_as_what_a_command_left_behind_runs(
     slow.until(lambda: slow.ledger.entries[0].polls > polls)
     go_on(slow)
     assert second.end().code == 0
-    assert slow.ledger.refusals == {}
+    assert slow.ledger.refusals.total() <= 1  # one question is allowed: what holds a slot
     assert slow.ledger.charged_prompts() == ["left behind", "a fox"]
 
 

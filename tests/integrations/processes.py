@@ -38,12 +38,17 @@ class Work:
     lease_seconds: float = 30.0
     submit_seconds: float = 120.0
     poll: float = 0.02
+    alone_after: float | None = None
 
 
 async def work(task: Work) -> None:
     """The process itself."""
     terms = {"account": KEY, "lease_seconds": task.lease_seconds, "submit_seconds": task.submit_seconds}
-    limiter = RedisLimiter(task.store, **terms) if "://" in task.store else SQLiteLimiter(task.store, **terms)
+    limiter = (
+        RedisLimiter(task.store, **terms)
+        if "://" in task.store
+        else SQLiteLimiter(task.store, **terms, alone_after=task.alone_after)
+    )
     async with (
         limiter,
         Client(KEY, base_url=task.url, limiter=limiter, poll=task.poll) as client,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import Nursery, Work, ended, find, is_settled
@@ -16,9 +17,9 @@ ROWS = 12  # of each process
 SHORT = {"lease_seconds": 2.0, "submit_seconds": 2.0}
 
 
-def works(store: str, url: str, tmp_path: Path, names: str) -> list[Work]:
+def works(store: str, url: str, tmp_path: Path, names: str, **more: Any) -> list[Work]:
     """One for each name."""
-    return [Work(store=store, url=url, folder=str(tmp_path / name), rows=ROWS, **SHORT) for name in names]
+    return [Work(store=store, url=url, folder=str(tmp_path / name), rows=ROWS, **SHORT, **more) for name in names]
 
 
 @pytest.mark.parametrize("place", ["sqlite", "redis"], indirect=True)
@@ -48,14 +49,17 @@ async def test_two_of_four_processes_are_killed(place: str, tmp_path: Path) -> N
 
 
 async def test_a_process_that_was_suspended_for_too_long_gets_its_slots_back(tmp_path: Path) -> None:
-    """A laptop's lid: others look after what it had running, and it goes on where it was."""
+    """Ctrl-Z: others look after what it had running, and it goes on where it was.
+
+    It may have stopped in the middle of a turn, with the file locked.
+    """
     store = str(tmp_path / "slots.db")
     async with (
         Emulator(limit=2, duration=0.2, image_size=32, image_format="png") as emulator,
         Nursery() as nursery,
         asyncio.timeout(60),
     ):
-        workers = await nursery.start(*works(store, emulator.url, tmp_path, "ab"))
+        workers = await nursery.start(*works(store, emulator.url, tmp_path, "ab", alone_after=0.5))
         await emulator.until(lambda: emulator.ledger.charges >= 6)
         workers[0].stop()
         await ended(workers[1:])
