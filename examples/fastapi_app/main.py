@@ -36,7 +36,7 @@ HEADERS = {
 VisitorCookie = Annotated[str, Cookie(alias="visitor")]
 
 
-def visitor(name: VisitorCookie = "") -> str:
+async def visitor(name: VisitorCookie = "") -> str:
     """Who asks: the cookie that the page sets. An application with accounts returns the user's id here."""
     if len(name) < NAME_LENGTH:
         raise HTTPException(401, "open the page first")

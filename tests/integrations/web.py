@@ -21,7 +21,7 @@ KEY = "nb_a-very-secret-key-0123456789"
 SMALL: dict[str, Any] = {"duration": 0.02, "sigma": 0, "retry_after": 0.01, "image_size": 48, "image_format": "png"}
 
 
-def caller(x_caller: Annotated[str, Header()] = "") -> str:
+async def caller(x_caller: Annotated[str, Header()] = "") -> str:
     """Sign-in by the header alone."""
     if not x_caller:
         raise HTTPException(401, "say who you are")

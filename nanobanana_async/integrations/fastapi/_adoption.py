@@ -47,7 +47,7 @@ class Adoption:
 
     async def _beat(self, group: TaskGroup) -> None:
         service = self._service
-        for name in await service.store.beat(service.positions()):
+        for name in await service.store.beat(service.places.all()):
             service.drop(name)
         for record in [] if service.closing else await service.store.adopt():
             _LOGGER.info("took over job %s, %s", record.id, record.status)

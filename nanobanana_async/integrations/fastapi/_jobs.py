@@ -9,10 +9,10 @@ its receipt. A caller that goes away never cancels a job; `cancel` does, for as 
 from __future__ import annotations
 
 import asyncio
-import time
+import random
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -30,36 +30,19 @@ from ._errors import problem
 from ._images import ImageFolder
 from ._ledger import RecordLedger
 from ._looks import Looks
-from ._progress import Lengths
+from ._places import Live, Places
 from ._receipts import Receipts
 from ._records import JobRecord
+from ._room import Room
+from ._states import JobState, States
 from ._store import JobStore
+from ._turns import Turns
 from ._watchers import Watchers
 
 TICK_SECONDS = 1.0  # how often progress and positions are told again
 GATHER_SECONDS = 0.1  # changes of many jobs that come together are told together
 CLEANUP_SECONDS = 5.0
 _QUEUED = JobStatus.QUEUED.value
-
-
-@dataclass(frozen=True, slots=True)
-class JobState:
-    """A job at one moment. `position` is how many are ahead of it, `expected_wait` seconds, `progress` percent."""
-
-    record: JobRecord
-    receipt: str | None = None
-    position: int | None = None
-    expected_wait: float | None = None
-    progress: float = 0.0
-
-
-@dataclass(slots=True)
-class Live:
-    """A job that this worker's client runs."""
-
-    record: JobRecord
-    job: Job
-    progress: float = 0.0  # as the service tells it, in stream mode
 
 
 class JobService:
@@ -71,20 +54,19 @@ class JobService:
         store: JobStore,
         images: ImageFolder,
         receipts: Receipts,
-        *,
-        max_queued: int,
-        max_queued_per_owner: int,
+        room: Room,
     ) -> None:
         self.client = client
         self.store = store
         self.live: dict[str, Live] = {}
-        self.lengths = Lengths()
+        self.places = Places(self.live)
+        self.states = States(client, self.places, receipts)
+        self.turns = Turns()
         self.leaving = self.closing = False
         self._images = images
         self._receipts = receipts
         self._looks = Looks(client)
-        self._max_queued = max_queued
-        self._max_queued_per_owner = max_queued_per_owner
+        self._room = room
         self._watchers = Watchers()
 
     # ---- for the routes
@@ -97,31 +79,31 @@ class JobService:
             await self.store.add(record)
             await self.client.enqueue(live.job, wait_for_room=False)
         except BaseException:
-            self.live.pop(record.id, None)
+            self._release(record.id)
             live.job.cancel()
             with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
                 await self.store.delete(record)
             raise
-        return self._state_of(live)
+        return self.states.of_live(live)
 
     async def find(self, name: str, owner: str) -> JobState:
         """A job by its id or its receipt. Raises: a 404 when this owner has none of that name."""
         live = self.live.get(name)
         if live is not None and live.record.owner == owner:
-            return self._state_of(live)
+            return self.states.of_live(live)
         found = await self.store.get(name, owner)
         if found is not None:
             record, position = found
             if not record.ended and record.problem is not None:
                 await self._look_again(record)
-            return self._state(record, position)
+            return self.states.of(record, position)
         generation_id = self._receipts.read(name, owner)
         if generation_id is None:
             raise problem(404, "not-found", "No such job", "There is no job of this name, or it is not yours.")
         record = JobRecord(name, owner, {"prompt": ""}, status=JobStatus.RUNNING.value, generation_id=generation_id)
         await self._looks.update(record)
         record.ended_at = None  # nobody remembers
-        return self._state(record)
+        return self.states.of(record)
 
     async def newest(self, owner: str, count: int) -> list[JobState]:
         """An owner's newest jobs, the newest first."""
@@ -136,13 +118,13 @@ class JobService:
         if live is not None and live.record.owner == owner and live.job.status is JobStatus.QUEUED:
             live.record.status = _QUEUED  # its intent may be on its way to the disk: it is withdrawn
             live.job.cancel("the caller cancelled it")
-            return self._state(live.record)
+            return self.states.of(live.record)
         state = await self.find(name, owner)
         if state.record.status == _QUEUED and name not in self.live:
             cancelled = replace(state.record, request=dict(state.record.request))
             cancelled.end(JobStatus.CANCELLED)
             if await self.store.cancel(cancelled):
-                return self._state(cancelled)
+                return self.states.of(cancelled)
             state = await self.find(name, owner)
         if state.record.status == JobStatus.CANCELLED.value:
             return state
@@ -156,7 +138,7 @@ class JobService:
                 yield state
                 if state.record.ended or self.leaving:
                     return
-                await asyncio.wait((change,), timeout=TICK_SECONDS)
+                await asyncio.wait((change,), timeout=_tick())
 
     async def changes_of(self, owner: str, since: float) -> AsyncGenerator[list[JobState], None]:
         """All jobs of an owner that are open or have ended since then, now and whenever something may have changed."""
@@ -165,7 +147,7 @@ class JobService:
                 yield self._states(await self.store.recent(owner, since))
                 if self.leaving:
                     return
-                await asyncio.wait((change,), timeout=TICK_SECONDS)
+                await asyncio.wait((change,), timeout=_tick())
             await anyio.sleep(GATHER_SECONDS)
 
     async def image(self, name: str, owner: str, place: int) -> Path:
@@ -198,13 +180,9 @@ class JobService:
         with suppress(RuntimeError):  # the client is closed: the next worker goes on
             await self.client.enqueue(self._hold(record).job)
 
-    def positions(self) -> dict[str, int | None]:
-        """The jobs that wait here, and how many are ahead of each."""
-        return {name: live.job.position for name, live in self.live.items() if live.record.status == _QUEUED}
-
     def drop(self, name: str) -> None:
         """Another worker cancelled it, or runs it."""
-        live = self.live.pop(name, None)
+        live = self._release(name)
         if live is not None:
             live.job.cancel("it is not this worker's any more")
             self.notify(live.record)
@@ -216,13 +194,9 @@ class JobService:
     # ---- inside
 
     def _check_room(self, record: JobRecord) -> None:
-        waiting = [live.record.owner for live in self.live.values() if live.record.status == _QUEUED]
-        own = waiting.count(record.owner)
-        if len(waiting) < self._max_queued and own < self._max_queued_per_owner:
-            return
-        told = f"{own} of your jobs" if own >= self._max_queued_per_owner else f"{len(waiting)} jobs"
-        wait = self.client.expected_wait(priority=record.priority, group=record.owner or None)
-        raise QueueFullError(f"{told} wait already", expected_wait=wait)
+        if (refusal := self._room.refusal(record.owner)) is not None:
+            wait = self.client.expected_wait(priority=record.priority, group=record.owner or None)
+            raise QueueFullError(refusal, expected_wait=wait)
 
     def _hold(self, record: JobRecord) -> Live:
         job = Job(
@@ -233,26 +207,41 @@ class JobService:
             timeout=record.timeout,
             destination=Destination(self._images.permanent) if self._images.permanent else None,
             ledger=RecordLedger(
-                record, self.store, changed=lambda: self.notify(record), lost=lambda job: self.drop(job.id)
+                record, self.store, changed=lambda: self._changed(live), lost=lambda job: self.drop(job.id)
             ),
         )
         job.id = record.id
         live = self.live[record.id] = Live(record, job)
         job.on_event = lambda event: self._progressed(live, event)
         job.add_done_callback(self._ended)
+        self._room.update(record)
+        self.places.changed()
         return live
+
+    def _release(self, name: str) -> Live | None:
+        live = self.live.pop(name, None)
+        if live is not None:
+            self._room.leave(live.record)
+            self.places.changed()
+        return live
+
+    def _changed(self, live: Live) -> None:
+        if live.record.id in self.live:
+            self._room.update(live.record)
+            self.places.changed()
+        self.notify(live.record)
 
     def _progressed(self, live: Live, event: StreamEvent) -> None:
         live.progress = max(live.progress, event.progress)
         self.notify(live.record)
 
     def _ended(self, job: Job) -> None:
-        live = self.live.pop(job.id, None)
+        live = self._release(job.id)
         if live is None:
             return
         record = live.record
         if record.completed and record.started_at and record.ended_at:
-            self.lengths.add(record.ended_at - record.started_at)
+            self.states.lengths.add(record.ended_at - record.started_at)
         if job.error is not None and not record.completed:
             if self.closing and isinstance(job.error, JobCancelledError):
                 return  # as it is, so that the next worker goes on with it
@@ -268,21 +257,9 @@ class JobService:
 
     def _states(self, found: list[tuple[JobRecord, int | None]]) -> list[JobState]:
         held = [(self.live.get(record.id), record, position) for record, position in found]
-        return [self._state_of(live) if live else self._state(record, place) for live, record, place in held]
+        return [self.states.of_live(live) if live else self.states.of(record, place) for live, record, place in held]
 
-    def _state_of(self, live: Live) -> JobState:
-        return self._state(live.record, live.job.position, live.progress)
 
-    def _state(self, record: JobRecord, position: int | None = None, progress: float = 0.0) -> JobState:
-        receipt = self._receipts.write(record.generation_id, record.owner) if record.generation_id else None
-        if record.completed:
-            return JobState(record, receipt, progress=100.0)
-        if record.status == _QUEUED:
-            wait = None if position is None else self._expected_wait(position)
-            return JobState(record, receipt, position, wait)
-        if record.status == JobStatus.RUNNING.value and record.started_at and record.mode != "stream":
-            progress = self.lengths.progress(time.time() - record.started_at)
-        return JobState(record, receipt, progress=progress)
-
-    def _expected_wait(self, ahead: int) -> float:
-        return self.lengths.wait(ahead, self.client.statistics().limit)
+def _tick() -> float:
+    """Not all who came together are told together."""
+    return random.uniform(0.75, 1.25) * TICK_SECONDS

@@ -6,10 +6,11 @@ down, and only then the store is closed.
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -25,6 +26,7 @@ from ._adoption import Adoption
 from ._images import ImageFolder
 from ._jobs import JobService
 from ._receipts import Receipts
+from ._room import Room
 from ._signals import before_the_end
 from ._store import JobStore
 
@@ -76,8 +78,7 @@ def nanobanana_lifespan(
                 store,
                 folder,
                 Receipts(secret or _secret_of(options.get("api_key"))),
-                max_queued=max_queued,
-                max_queued_per_owner=max_queued_per_owner,
+                Room(max_queued, max_queued_per_owner),
             )
             await stack.enter_async_context(store)
             stack.callback(store.leave)
@@ -87,12 +88,13 @@ def nanobanana_lifespan(
             stack.callback(service.close)
             stack.enter_context(before_the_end(service.leave))
             yours = await stack.enter_async_context(lifespan(app)) if lifespan is not None else None
+            stack.enter_context(_startup_frozen())
             yield {**(yours or {}), STATE_KEY: service}
 
     return nanobanana
 
 
-def get_service(connection: HTTPConnection) -> JobService:
+async def get_service(connection: HTTPConnection) -> JobService:
     """The jobs of the application that answers this request."""
     service = getattr(connection.state, STATE_KEY, None)
     if not isinstance(service, JobService):
@@ -100,9 +102,9 @@ def get_service(connection: HTTPConnection) -> JobService:
     return service
 
 
-def get_client(connection: HTTPConnection) -> Client:
+async def get_client(connection: HTTPConnection) -> Client:
     """The application's client, as a dependency; `ClientDep` is its annotation."""
-    return get_service(connection).client
+    return (await get_service(connection)).client
 
 
 ClientDep = Annotated[Client, Depends(get_client)]
@@ -124,6 +126,16 @@ async def _beating(service: JobService) -> AsyncIterator[None]:
             group.cancel_scope.cancel()
     if failed is not None:
         raise failed
+
+
+@contextmanager
+def _startup_frozen() -> Iterator[None]:
+    """Leave what the start-up made out of full garbage collections: to walk all of it stops the loop for 75 ms."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 async def _open_limiter(stack: AsyncExitStack, make: Callable[[], Limiter] | None) -> Limiter | None:

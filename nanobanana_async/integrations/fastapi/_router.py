@@ -128,18 +128,18 @@ def generations_router(
     return router
 
 
-# ---- who asks
+# ---- who asks; all of it `async def`, because FastAPI sends plain functions to threads
 
 
 def _identify(auth: Callable[..., Any] | None) -> Callable[..., Any]:
     """The dependency that every route but `health` has: it writes down whose request this is."""
 
-    def everybody(request: Request) -> None:
+    async def everybody(request: Request) -> None:
         setattr(request.state, _OWNER, "")
 
     identity = Depends(auth)
 
-    def caller(request: Request, who: Any = identity) -> None:
+    async def caller(request: Request, who: Any = identity) -> None:
         setattr(request.state, _OWNER, _owner_id(who))
 
     return everybody if auth is None else caller
@@ -153,7 +153,7 @@ def _owner_id(who: Any) -> str:
     return owner
 
 
-def _owner(request: Request) -> str:
+async def _owner(request: Request) -> str:
     owner: str = getattr(request.state, _OWNER)
     return owner
 
@@ -280,7 +280,7 @@ async def health(response: Response, service: ServiceDep) -> Health:
 async def statistics(response: Response, service: ServiceDep) -> Statistics:
     """This worker's queue and slots."""
     response.headers.update(NO_STORE)
-    return Statistics.of(service.client.statistics(), service.lengths.median)
+    return Statistics.of(service.client.statistics(), service.states.lengths.median)
 
 
 def _base(request: Request, depth: int = 0) -> str:

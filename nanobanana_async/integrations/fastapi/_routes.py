@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from ..._exceptions import NanoBananaError
 from ._errors import PROBLEM_JSON, ProblemError, answer_error, problem, problem_response
 from ._images import MEDIA_TYPES
+from ._lifespan import get_service
 
 MAX_BODY = 20 * 2**20  # bytes: nine reference images of 1.5 MB, in base64
 NO_STORE = {"Cache-Control": "no-store"}
@@ -49,6 +50,7 @@ class ProblemRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
+                await (await get_service(request)).turns.next()
                 return await handle(_bounded(request))
             except ProblemError as error:
                 return problem_response(error.problem)

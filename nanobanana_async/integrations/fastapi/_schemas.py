@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..._engine import ClientStatistics
 from ._errors import Problem
-from ._jobs import JobState
+from ._states import JobState
 
 MAX_PROMPT = 8000  # characters; live callers cut there
 MAX_REFERENCES = 9

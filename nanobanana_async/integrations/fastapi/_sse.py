@@ -16,8 +16,9 @@ from contextlib import aclosing
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
-from ._jobs import JobService, JobState
+from ._jobs import JobService
 from ._schemas import view
+from ._states import JobState
 
 HEARTBEAT_SECONDS = 15.0  # below the idle timeouts of common proxies
 STREAM_SECONDS = 60.0

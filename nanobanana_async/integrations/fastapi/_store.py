@@ -128,7 +128,7 @@ class JobStore:
 
     # ---- workers
 
-    async def beat(self, positions: dict[str, int | None]) -> set[str]:
+    async def beat(self, positions: dict[str, int]) -> set[str]:
         """This worker lives, and its queued jobs stand at `positions`. Returns those that were cancelled elsewhere."""
         return await self._call(lambda: self._beat(positions))
 
@@ -186,7 +186,7 @@ class JobStore:
             oldest = "SELECT id FROM jobs WHERE ended IS NOT NULL ORDER BY ended LIMIT ?"
             self._db.execute(f"DELETE FROM jobs WHERE id IN ({oldest})", (surplus,))
 
-    def _beat(self, positions: dict[str, int | None]) -> set[str]:
+    def _beat(self, positions: dict[str, int]) -> set[str]:
         self._db.execute("BEGIN IMMEDIATE")
         with self._db:
             self._db.execute("INSERT OR REPLACE INTO workers VALUES (?, ?)", (self._worker, time.time()))

@@ -8,7 +8,8 @@ from contextlib import aclosing, suppress
 from fastapi import Request
 
 from ._errors import ProblemError
-from ._jobs import JobService, JobState
+from ._jobs import JobService
+from ._states import JobState
 
 
 async def wait_for_end(service: JobService, state: JobState, request: Request, seconds: float) -> JobState:
