@@ -7,7 +7,7 @@ Workers are processes, Redis is a real one, and the service is the emulator. Eac
 worker waits for no answer to a submission; with `--random` at any moment, where at most one answer is lost with
 it. A pause stops a worker (SIGSTOP) for longer than its lease, while others take its shards over. Prints a JSON line;
 with `--check` it exits with 1 when a prompt was charged twice, charged and not told, not stored without a doubt, or
-more rows are in doubt than kills explain.
+more rows are in doubt than kills and pauses explain.
 """
 
 from __future__ import annotations
@@ -60,9 +60,11 @@ async def disturb(nursery: Nursery, ledger: Ledger, options: argparse.Namespace)
 
 async def pause(nursery: Nursery, pid: int, seconds: float) -> None:
     os.kill(pid, signal.SIGSTOP)
-    await asyncio.sleep(seconds)
-    if pid in nursery.alive:
-        os.kill(pid, signal.SIGCONT)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        if pid in nursery.alive:
+            os.kill(pid, signal.SIGCONT)
 
 
 async def main(options: argparse.Namespace) -> int:
@@ -80,6 +82,7 @@ async def main(options: argparse.Namespace) -> int:
                 disturbing = asyncio.create_task(disturb(nursery, emulator.ledger, options))
                 summary = await batch.run()
                 disturbing.cancel()
+                await asyncio.wait((disturbing,))
             codes = [await nursery.end(pid) for pid in list(nursery.alive)]
             found = compare(folder, emulator.ledger)
             peak = emulator.ledger.peak_active
@@ -97,7 +100,7 @@ async def main(options: argparse.Namespace) -> int:
 
 
 def passed(found: Findings, options: argparse.Namespace) -> bool:
-    explained = options.kills if options.random else 0
+    explained = options.pauses + (options.kills if options.random else 0)
     return (
         not found.charged_twice
         and not found.untold

@@ -216,6 +216,12 @@ class Journal:
         """The same without the lock, whether or not a batch runs there. Raises: JournalError, at the first row."""
         return _manifest_rows(folder, running=None)
 
+    @staticmethod
+    def peek_setting(folder: Path, name: str) -> str | None:
+        """A setting without the lock, whether or not a batch runs there. Raises: JournalError."""
+        with told(folder / DB_FILE), closing(connect_read_only(folder)) as connection:
+            return _get_setting(connection, name)
+
     async def _run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
         return await self._writer.run(lambda connection: work(connection, *args, **named))
 

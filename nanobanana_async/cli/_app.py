@@ -94,6 +94,11 @@ Ratio = Annotated[str | None, typer.Option("-a", "--aspect-ratio", metavar="RATI
 Quantity = Annotated[int | None, typer.Option("-n", "--quantity", metavar="N", min=1, help="Images for a prompt.")]
 
 
+Account = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The account's name among workers, for keys that share it.")
+]
+
+
 @app.callback(invoke_without_command=True)
 def version(show: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
     if show:
@@ -143,6 +148,11 @@ def batch(
     uncertain: Annotated[
         Literal["hold", "retry"], typer.Option(help="What to do with rows that may be paid already.")
     ] = "hold",
+    distributed: Annotated[
+        str | None, typer.Option(metavar="REDIS_URL", help="Let workers draw, here and elsewhere.")
+    ] = None,
+    store: Annotated[str | None, typer.Option(metavar="URL", help="Where workers put images: s3://…, gs://…")] = None,
+    account: Account = None,
     first_poll: FirstPoll = None,
     poll_interval: PollInterval = None,
     base_url: BaseUrl = None,
@@ -167,8 +177,33 @@ def batch(
         dedupe=dedupe,
         retry_failed=retry_failed,
         uncertain=uncertain,
+        distributed=distributed,
+        store=store,
+        account=account,
     )
     run(batch(Connection(base_url, first_poll, poll_interval), options), verbose=verbose)
+
+
+@app.command(cls=_Command)
+def worker(
+    url: Annotated[str, typer.Argument(metavar="URL", help="That of Redis, as in batch --distributed.")],
+    folder: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where the batch's folder is mounted here.")
+    ] = None,
+    account: Account = None,
+    max_concurrency: Annotated[int | None, typer.Option(metavar="N", min=1, help="Use no more slots.")] = None,
+    slices: Annotated[int, typer.Option(metavar="N", min=1, help="Shards at once.")] = 2,
+    first_poll: FirstPoll = None,
+    poll_interval: PollInterval = None,
+    base_url: BaseUrl = None,
+    verbose: Verbose = False,
+) -> None:
+    """Draw for distributed batches until Ctrl-C. Start as many as you like."""
+    from ._run import Connection, run
+    from ._worker import WorkerOptions, worker
+
+    options = WorkerOptions(url=url, folder=folder, account=account, max_concurrency=max_concurrency, slices=slices)
+    run(worker(Connection(base_url, first_poll, poll_interval), options), verbose=verbose)
 
 
 @app.command(cls=_Command)

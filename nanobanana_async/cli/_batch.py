@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -27,6 +27,7 @@ from ..batch import (
 )
 from ..batch._inputs import STDIN, spool
 from ..batch._preflight import TYPICAL_SECONDS
+from ._distributed import coordinator, has_workers, tell_gathered, tell_left
 from ._interrupts import INTERRUPTED, interrupts
 from ._options import BatchOptions
 from ._plan import go_ahead, plan
@@ -40,19 +41,41 @@ async def batch(connection: Connection, options: BatchOptions) -> int:
     """Check everything, say what it costs, then run it."""
     with _spooled() if options.source == STDIN else nullcontext() as stdin:
         counts = await asyncio.to_thread(check_input, options.source, defaults=options.defaults(), stdin=stdin)
-        client_of = connection.client if options.dry_run else connection.sharing_client
+        client_of = connection.client if options.dry_run or options.distributed else connection.sharing_client
         opened = client_of(max_concurrency=options.max_concurrency)
         with nullcontext() if options.dry_run else output_folder(options.output):
             async with opened as client:
                 await _check_models(client, options, set(counts.by_model), stdin)
-                code = await go_ahead(await plan(client, options, counts, _rows(options, stdin)), options)
-                return await run_batch(client, options, stdin) if code is None else code
+                code = None
+                if not has_workers(options, counts.rows):
+                    code = await go_ahead(await plan(client, options, counts, _rows(options, stdin)), options)
+                return await run_batch(client, options, stdin, connection=connection) if code is None else code
 
 
-async def run_batch(client: Client, options: BatchOptions, stdin: BinaryIO | None = None) -> int:
+async def run_batch(
+    client: Client, options: BatchOptions, stdin: BinaryIO | None = None, *, connection: Connection | None = None
+) -> int:
     """The batch itself, asked and paid for; the exit code tells how it ended."""
     display = BatchDisplay()
-    runner = BatchRunner(
+    async with _opened(client, connection or Connection(), options, display) as runner:
+        added = await runner.add(_rows(options, stdin), dedupe=options.dedupe, source=options.source_name)
+        if added.known:
+            new = f", {added.added:,} new" if added.added else ""
+            say(f"{options.output} goes on: {counted(added.known, 'row')} known{new}")
+        summary = await _run(runner, display, options)
+    if options.distributed and summary.interrupted:
+        tell_gathered(summary)
+    else:
+        _tell_end(summary, options.output)
+    return _exit_code(summary)
+
+
+def _opened(
+    client: Client, connection: Connection, options: BatchOptions, display: BatchDisplay
+) -> AbstractAsyncContextManager[BatchRunner]:
+    if options.distributed is not None:
+        return coordinator(client, connection, options, display)
+    return BatchRunner(
         client,
         options.output,
         max_credits=options.max_credits,
@@ -61,27 +84,26 @@ async def run_batch(client: Client, options: BatchOptions, stdin: BinaryIO | Non
         title=options.title,
         on_event=display.tell,
     )
-    async with runner:
-        added = await runner.add(_rows(options, stdin), dedupe=options.dedupe, source=options.source_name)
-        if added.known:
-            new = f", {added.added:,} new" if added.added else ""
-            say(f"{options.output} goes on: {counted(added.known, 'row')} known{new}")
-        summary = await _run(runner, display, options.output)
-    _tell_end(summary, options.output)
-    return _exit_code(summary)
 
 
-async def _run(runner: BatchRunner, display: BatchDisplay, folder: Path) -> BatchSummary:
-    """The run under its display. The first Ctrl-C finishes what runs, the second, or SIGTERM, leaves at once."""
+async def _run(runner: BatchRunner, display: BatchDisplay, options: BatchOptions) -> BatchSummary:
+    """The run under its display. The first Ctrl-C finishes what runs, the second, or SIGTERM, leaves at once.
+
+    Where workers do the work, the first leaves them to it.
+    """
 
     def stop() -> None:
         display.finishing()
         runner.stop()
-        _tell_finishing(runner.progress())
+        if options.distributed:
+            tell_left(runner.progress(), options)
+        else:
+            _tell_finishing(runner.progress())
 
     def leave() -> None:
         display.close()
-        _tell_left(runner.progress(), folder)
+        if not options.distributed:
+            _tell_left(runner.progress(), options.output)
 
     with display, interrupts().gently(stop, on_leave=leave):
         return await runner.run()

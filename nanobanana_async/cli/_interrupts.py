@@ -36,14 +36,20 @@ class Interrupts:
         self._on_leave: Callable[[], None] | None = None
         self._journaled = False
         self._leaving = False
+        self._terminate_gently = False
 
     @contextmanager
-    def gently(self, stop: Callable[[], None], *, on_leave: Callable[[], None]) -> Iterator[None]:
+    def gently(
+        self, stop: Callable[[], None], *, on_leave: Callable[[], None], terminate_gently: bool = False
+    ) -> Iterator[None]:
         """Inside, the first Ctrl-C calls `stop` and no more; `on_leave` is called by what leaves at once.
+
+        With `terminate_gently` the first SIGTERM does the same: whoever runs services sends no Ctrl-C.
 
         For commands with a journal: once they leave, they are out after GRACE seconds.
         """
         self._gently, self._on_leave, self._journaled = stop, on_leave, True
+        self._terminate_gently = terminate_gently
         try:
             yield
         finally:
@@ -64,8 +70,10 @@ class Interrupts:
                 )
 
     def terminate(self) -> None:
-        """SIGTERM: leave."""
-        if not self._leaving:
+        """SIGTERM: leave, or stop gently where that is what it means."""
+        if self._terminate_gently and self._gently is not None:
+            self.interrupt()
+        elif not self._leaving:
             self._leave()
             self._loop.call_later(GRACE, self._out)
 

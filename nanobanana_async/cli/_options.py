@@ -28,6 +28,9 @@ class BatchOptions:
     retry_failed: bool = False
     uncertain: Literal["hold", "retry"] = "hold"
     title: str | None = None
+    distributed: str | None = None
+    store: str | None = None
+    account: str | None = None
 
     def defaults(self) -> RowDefaults:
         """What rows get that name none of their own."""

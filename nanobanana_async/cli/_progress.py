@@ -40,6 +40,11 @@ class StatusLine:
             self._last = text
             say(text)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it is redrawn in place."""
+        return self._live is not None
+
     def __enter__(self) -> Self:
         if is_live():
             from ._live import LiveStatus
@@ -124,6 +129,8 @@ def _sums(now: BatchProgress) -> str:
     ]
     if now.unsettled:
         parts.append(f"{now.unsettled:,} in doubt or lost")
+    if now.workers is not None:
+        parts.append(counted(now.workers, "worker"))
     return ", ".join([*parts, counted(now.credits, "credit")])
 
 

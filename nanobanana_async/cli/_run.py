@@ -33,6 +33,7 @@ from .._exceptions import (
     PayloadTooLargeError,
     PermissionDeniedError,
 )
+from .._limiter import Limiter
 from .._polling import PollPlan
 from ._interrupts import INTERRUPTED, interruptible
 from ._sharing import sharing
@@ -71,14 +72,24 @@ class Connection:
     first_poll: float | None = None
     poll_interval: float | None = None
 
-    def client(self, *, max_concurrency: int | None = None) -> Client:
+    def client(self, *, max_concurrency: int | None = None, limiter: Limiter | None = None) -> Client:
         """A client for these options. Raises: ConfigurationError."""
-        return Client(_find_key(), base_url=self.base_url, poll=self.plan(), max_concurrency=max_concurrency)
+        options: dict[str, Any] = {"max_concurrency": max_concurrency, "limiter": limiter}
+        return Client(_find_key(), base_url=self.base_url, poll=self.plan(), **options)
 
     def sharing_client(self, *, max_concurrency: int | None = None) -> AbstractAsyncContextManager[Client]:
         """One that shares the account's slots with other commands. Raises: ConfigurationError, before it is entered."""
         alone = self.client(max_concurrency=max_concurrency)
         return sharing(alone, _find_key(), self.base_url, self.plan(), max_concurrency)
+
+    def account(self, name: str | None = None) -> str:
+        """The account's name among workers: the one given, or one made of key and base URL.
+
+        Raises: ConfigurationError when there is no key.
+        """
+        from ..integrations._account import account_id
+
+        return name or account_id(_find_key(), self.base_url)
 
     def plan(self) -> PollPlan | None:
         """Fixed polling where an option asks for it."""

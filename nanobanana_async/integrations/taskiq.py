@@ -9,14 +9,14 @@ On a broker of your own, for `taskiq worker tasks:broker`:
     broker = AioPikaBroker("amqp://…")              # or NATS, SQS, Kafka, Postgres
     kick = drain_on(broker, lambda: open_worker("redis://…"))
 
-and `DistributedBatch(client, "out", "redis://…", account=account_of(), kick=kick)` on the coordinator's side.
+and `DistributedBatch(client, "out", "redis://…", account=account_id(), kick=kick)` on the coordinator's side.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -29,12 +29,16 @@ from taskiq_redis import RedisStreamBroker
 
 from .._client import Client
 from .._exceptions import NanoBananaError
-from .distributed import Kick, Sweeper, Worker, account_of, tell
+from ._account import account_id
+from .distributed import Kick, Sweeper, Worker, tell
+from .redis import RedisLimiter
 
 _LOGGER = logging.getLogger(__name__)
 
 TASK = "nanobanana.drain"
 SLICES = 2  # shards that a worker has at once: while the last rows of one are finished, the next one is begun
+LISTEN_SECONDS = 2.0  # for a broker to stop listening
+CANCEL_INTERVAL = 0.5
 RETRY_SECONDS = 1.0  # before a broker that failed is asked again
 MAX_MESSAGES = 100_000  # in the stream, about; the oldest are dropped, and sent again if they are still needed
 
@@ -97,8 +101,13 @@ def drain_on(broker: AsyncBroker, opened: Callable[[], AbstractAsyncContextManag
 
 @asynccontextmanager
 async def open_worker(url: str, **options: Any) -> AsyncIterator[Worker]:
-    """A client with the key of the environment, and a worker for its account."""
-    async with Client() as client, Worker(client, url, **{"account": account_of(), **options}) as worker:
+    """A client with the key of the environment, whose account's slots all workers share, and a worker for it."""
+    account = options.pop("account", None) or account_id()
+    async with (
+        RedisLimiter(url, account=account) as limiter,
+        Client(limiter=limiter) as client,
+        Worker(client, url, account=account, **options) as worker,
+    ):
         yield worker
 
 
@@ -130,13 +139,10 @@ async def serve(worker: Worker, url: str, *, slices: int = SLICES) -> None:
         background.append(asyncio.create_task(worker.keep()))
         background.append(asyncio.create_task(Sweeper(worker.book, kick, patience=15.0).run()))
         try:
-            await _listen(broker, worker, slices)
+            await _listen(broker, worker, slices, running)
         finally:
-            for task in running:
-                task.cancel()
             with anyio.CancelScope(shield=True):
-                if running:
-                    await asyncio.wait(running)
+                await _end(running)
                 await broker.shutdown()
     if worker.fault is not None:
         raise worker.fault
@@ -156,16 +162,25 @@ async def _drained(worker: Worker, batch: str, shard: int, kick: Kick) -> str:
     return state
 
 
-async def _listen(broker: AsyncBroker, worker: Worker, slices: int) -> None:
-    """Hand messages to tasks until the worker is stopped, whatever the broker does meanwhile."""
+async def _listen(broker: AsyncBroker, worker: Worker, slices: int, running: set[asyncio.Task[Any]]) -> None:
+    """Hand messages to tasks until the worker is stopped, and what it had begun is done."""
     finish = asyncio.Event()
     worker.on_stop(finish.set)
     broker.is_worker_process = True
     while not finish.is_set():
         receiver = Receiver(broker, max_async_tasks=slices, run_startup=True)
+        listening = asyncio.create_task(receiver.listen(finish))
+        finishing = asyncio.create_task(finish.wait())
         try:
-            await receiver.listen(finish)
-        except Exception as error:  # a broker's client raises what it likes
+            await asyncio.wait((listening, finishing), return_when=asyncio.FIRST_COMPLETED)
+            while running:
+                await asyncio.wait(running)
+            if finish.is_set():
+                await asyncio.wait((listening,), timeout=LISTEN_SECONDS)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _end((listening, finishing))
+        if not listening.cancelled() and (error := listening.exception()) is not None:
             _LOGGER.warning("the broker does not answer (%s); asking again", _first(error))
             with anyio.move_on_after(RETRY_SECONDS):
                 await finish.wait()
@@ -178,10 +193,17 @@ async def _background() -> AsyncIterator[list[asyncio.Task[Any]]]:
     try:
         yield tasks
     finally:
-        for task in tasks:
-            task.cancel()
         with anyio.CancelScope(shield=True):
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended: redis-py (8.1) sometimes swallows a cancellation."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_INTERVAL)
 
 
 def _first(error: BaseException) -> BaseException:

@@ -11,7 +11,7 @@ from commands import Outcome
 
 from nanobanana_async import __version__
 
-COMMANDS = ("generate", "batch", "gallery", "demo", "get", "models", "credits", "emulator")
+COMMANDS = ("generate", "batch", "gallery", "demo", "get", "models", "credits", "emulator", "worker")
 HEAVY = ("aiohttp", "anyio", "pydantic", "rich", "PIL")
 SCRIPT = f"""
 import sys

@@ -23,13 +23,16 @@ from redis.asyncio import Redis
 from nanobanana_async import Client
 from nanobanana_async.batch import Patience, read_manifest
 from nanobanana_async.emulator import Ledger
-from nanobanana_async.integrations.distributed import DistributedBatch, Terms, Worker, account_of
+from nanobanana_async.integrations._account import account_id
+from nanobanana_async.integrations.distributed import DistributedBatch, Terms, Worker
+from nanobanana_async.integrations.redis import RedisLimiter
 from nanobanana_async.integrations.taskiq import drain_on, redis_broker, serve
 
 KEY = "nb_test"
 HURRY = Patience(confirm_delay=0.05, network_interval=0.05, answer_timeout=2.0, outputs_interval=1.0)
 TERMS = Terms(slice_seconds=30.0, lease_seconds=1.0, answer_timeout=1.0, patience=HURRY)
 DOUBTFUL = ("lost", "uncertain")
+BORN: set[int] = set()  # the nursery's workers that live
 TOLD = {"stored", "completed", "failed", "rejected", *DOUBTFUL}
 
 
@@ -47,7 +50,11 @@ def nurse() -> None:
                 asyncio.run(work(*line.split()))
             finally:
                 os._exit(0)
+        BORN.add(pid)
         say("born", pid)
+    for pid in list(BORN):  # whoever watched is gone, and left these behind
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def reap(*_: object) -> None:
@@ -58,6 +65,7 @@ def reap(*_: object) -> None:
             return
         if pid == 0:
             return
+        BORN.discard(pid)
         say("gone", pid, os.waitstatus_to_exitcode(status))
 
 
@@ -68,7 +76,8 @@ def say(*words: object) -> None:
 async def work(redis: str, url: str, account: str) -> None:
     """One worker, until SIGTERM."""
     async with (
-        Client(KEY, base_url=url, poll=0.02) as client,
+        RedisLimiter(redis, account=account, lease_seconds=1.0, submit_seconds=1.0) as limiter,
+        Client(KEY, base_url=url, poll=0.02, limiter=limiter) as client,
         Worker(client, redis, account=account, terms=TERMS) as worker,
     ):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
@@ -83,7 +92,7 @@ class Nursery:
     """`async with Nursery(redis, url) as nursery`, then `await nursery.start()`."""
 
     def __init__(self, redis: str, url: str) -> None:
-        self.redis, self.url, self.account = redis, url, account_of(KEY, url)
+        self.redis, self.url, self.account = redis, url, account_id(KEY, url)
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
@@ -128,7 +137,7 @@ class Nursery:
         async with Redis.from_url(self.redis, decode_responses=True) as redis:
             while True:
                 os.kill(pid, signal.SIGSTOP)
-                intents: Any = await redis.hvals(f"nanobanana:{{{self.account}}}:intents")
+                intents: Any = await redis.hvals(f"nanobanana:{{{self.account}}}:batches:intents")
                 if not any(f"|{pid}|" in json.loads(text)["w"] for text in intents):
                     break
                 os.kill(pid, signal.SIGCONT)
@@ -157,7 +166,7 @@ class Nursery:
 @asynccontextmanager
 async def coordinated(redis: str, url: str, folder: Path, **options: Any) -> AsyncIterator[DistributedBatch]:
     """A coordinator in this process."""
-    account = account_of(KEY, url)
+    account = account_id(KEY, url)
     broker = redis_broker(redis, account)
     kick = drain_on(broker)
     await broker.startup()

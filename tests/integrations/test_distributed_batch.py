@@ -11,14 +11,16 @@ import pytest
 from draining import HURRY, KEY, compare, coordinated
 from hypothesis import given
 from hypothesis import strategies as st
+from taskiq import InMemoryBroker
 
 from nanobanana_async import BatchError, BudgetExceededError, Client, GenerateRequest, InsufficientCreditsError
 from nanobanana_async.batch import BatchRunner, JobState, read_manifest
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
-from nanobanana_async.integrations.distributed import Terms, Worker, account_of
+from nanobanana_async.integrations._account import account_id
+from nanobanana_async.integrations.distributed import DistributedBatch, Terms, Worker
 from nanobanana_async.integrations.distributed._handing import from_ranges, shard_rows, to_ranges
 from nanobanana_async.integrations.distributed._rows import RowRecord, ShardRow, decode_shard, encode_shard
-from nanobanana_async.integrations.taskiq import serve
+from nanobanana_async.integrations.taskiq import drain_on, open_worker, serve
 
 SERVICE = {"limit": 8, "duration": 0.02, "image_size": 48, "image_format": "png", "credits": 1000}
 TERMS = Terms(lease_seconds=1.0, answer_timeout=0.2, patience=HURRY)
@@ -29,7 +31,7 @@ async def working(redis, url, **options):
     """A worker in this process, until the end of the block."""
     async with (
         Client(KEY, base_url=url, poll=0.01) as client,
-        Worker(client, redis, account=account_of(KEY, url), **{"terms": TERMS, **options}) as worker,
+        Worker(client, redis, account=account_id(KEY, url), **{"terms": TERMS, **options}) as worker,
     ):
         serving = asyncio.create_task(serve(worker, redis))
         try:
@@ -209,12 +211,52 @@ async def test_pictures_travel_with_their_rows(redis_server, emulator, tmp_path)
             assert (await running).all_stored
 
 
+async def test_images_gather_in_an_object_store(redis_server, emulator, tmp_path):
+    """With the manifest and the gallery beside them; nothing is left where they went through."""
+    (tmp_path / "bucket").mkdir()
+    async with (
+        working(redis_server.url, emulator.url),
+        coordinated(redis_server.url, emulator.url, tmp_path / "out", store=f"file://{tmp_path}/bucket") as batch,
+    ):
+        await batch.add(cats(12))
+        summary = await batch.run()
+    assert summary.all_stored
+    assert sorted(path.name for path in (tmp_path / "bucket").iterdir() if path.name != "shards") == [
+        *("images", "index.html", "manifest.jsonl")
+    ]
+    assert {f"images/{path.name}" for path in (tmp_path / "bucket" / "images").iterdir()} == {
+        name for row in read_manifest(tmp_path / "bucket") for name in row.files
+    }
+    assert not (tmp_path / "out" / "images").exists()
+
+
+async def test_any_taskiq_broker_will_do(redis_server, emulator, tmp_path, monkeypatch):
+    """It only carries messages; the worker opens with the broker's own start."""
+    monkeypatch.setenv("NANO_BANANA_API_KEY", KEY)
+    monkeypatch.setenv("NANO_BANANA_BASE_URL", emulator.url)
+    broker = InMemoryBroker()
+    kick = drain_on(broker, lambda: open_worker(redis_server.url, terms=TERMS))
+    await broker.startup()
+    try:
+        async with (
+            Client() as client,
+            DistributedBatch(
+                client, tmp_path, redis_server.url, account=account_id(), kick=kick, patience=HURRY
+            ) as batch,
+        ):
+            await batch.add(cats(20))
+            assert (await batch.run()).all_stored
+    finally:
+        await broker.shutdown()
+    assert emulator.ledger.credits_charged == 20
+
+
 async def test_a_worker_with_a_wrong_key_leaves_and_the_batch_goes_on(redis_server, tmp_path):
     """It concerns that worker alone."""
     async with (
         Emulator(**SERVICE, keys=[KEY]) as emulator,
         Client("nb_wrong", base_url=emulator.url) as client,
-        Worker(client, redis_server.url, account=account_of(KEY, emulator.url), terms=TERMS) as wrong,
+        Worker(client, redis_server.url, account=account_id(KEY, emulator.url), terms=TERMS) as wrong,
         coordinated(redis_server.url, emulator.url, tmp_path) as batch,
     ):
         await batch.add(cats(6))

@@ -40,9 +40,9 @@ machine may lose a second.
 """
 
 from ._batch import DistributedBatch
-from ._book import Book, BookError, ShardLostError, account_of
+from ._book import Book, BookError, ShardLostError
 from ._sweeping import Kick, Sweeper, tell
-from ._worker import Terms, Worker
+from ._worker import SliceEnd, Terms, Worker
 
 __all__ = [
     "Book",
@@ -50,9 +50,9 @@ __all__ = [
     "DistributedBatch",
     "Kick",
     "ShardLostError",
+    "SliceEnd",
     "Sweeper",
     "Terms",
     "Worker",
-    "account_of",
     "tell",
 ]

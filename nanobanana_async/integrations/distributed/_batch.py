@@ -16,7 +16,9 @@ from ..._client import Client
 from ..._exceptions import BatchError, JournalError, NanoBananaError
 from ..._references import encode_references
 from ...batch._events import BatchProgress, BatchSummary
+from ...batch._gallery import GALLERY_FILE
 from ...batch._journal_rows import JobState, JournalRow
+from ...batch._manifest import MANIFEST_FILE
 from ...batch._run import Run, committed
 from ...batch._runner import DISTRIBUTED, BatchRunner
 from ...batch._submitting import DOUBTFUL, written_off
@@ -76,7 +78,7 @@ class DistributedBatch(BatchRunner):
         doubtful, over = 0, False
         try:
             async with self._open_book() as book, open_storage(self.folder, self._store) as storage:
-                self._watch = Watch(book, self._journal, self._outputs, self._brake, self._teller.on_event, self._kick)
+                self._watch = self._new_watch(book)
                 plan = await self._hand_out(book, storage)
                 over = await self._watched(plan, self._watch)
                 doubtful = (await book.state(plan.batch)).doubtful
@@ -101,11 +103,23 @@ class DistributedBatch(BatchRunner):
 
     # ---- before
 
+    def _new_watch(self, book: Book) -> Watch:
+        return Watch(
+            book,
+            self._journal,
+            brake=self._brake,
+            on_event=self._teller.on_event,
+            kick=self._kick,
+            server=shown(self._url),
+        )
+
     @asynccontextmanager
     async def _open_book(self) -> AsyncIterator[Book]:
         redis = connect(self._url)
         try:
-            yield Book(redis, self._account)
+            book = Book(redis, self._account)
+            await book.check()
+            yield book
         finally:
             with anyio.CancelScope(shield=True):
                 await redis.aclose()
@@ -135,7 +149,7 @@ class DistributedBatch(BatchRunner):
         if (plan.server, plan.account) != (_server(self._url), self._account):
             raise BatchError(
                 f"{self.folder}: workers at {plan.server} have the rows of this batch, for another account or server; "
-                f"go on with --distributed redis://{plan.server} and the key that it was started with"
+                "go on with that server and the key that it was started with"
             )
         if await book.begin(plan.batch, self._meta(), fresh=False):
             return plan
@@ -250,6 +264,9 @@ class DistributedBatch(BatchRunner):
 
     async def _finish(self, book: Book, storage: Storage, plan: Plan, doubtful: int) -> None:
         """Everything is in the journal: from here on it is a batch as any other."""
+        await self._outputs.write()
+        for name in (MANIFEST_FILE, GALLERY_FILE):
+            await storage.publish(self.folder / name)
         in_all = doubtful + await written_off(self._journal)
         await self._journal.mirror((), {DISTRIBUTED: "", DOUBTFUL: str(in_all)})
         try:
@@ -263,6 +280,11 @@ async def _shard_row(row: JournalRow) -> ShardRow:
     request = row.request
     references = await encode_references(request.reference_images)
     return ShardRow(row.index, request.prompt, request.model, request.aspect_ratio, request.quantity, tuple(references))
+
+
+def shown(url: str) -> str:
+    """A Redis URL fit for messages: without its password."""
+    return f"{urlsplit(url).scheme}://{_server(url)}"
 
 
 def _server(url: str) -> str:

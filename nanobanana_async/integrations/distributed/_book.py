@@ -7,7 +7,6 @@ for as long as `keep_timeout`; what would let more money be spent gives up early
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -21,8 +20,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..._accounts import find_api_key
-from ..._addresses import find_base_url
 from ..._exceptions import BatchError, JournalError
 from ._rows import RowRecord
 from ._scripts import Scripts
@@ -72,15 +69,9 @@ class Change:
     record: RowRecord
 
 
-def account_of(api_key: str | None = None, base_url: str | None = None) -> str:
-    """A name for the account that gives nothing of the key away. Raises: ConfigurationError when there is no key."""
-    account = f"{find_base_url(base_url).rstrip('/')}\n{find_api_key(api_key)}"
-    return hashlib.blake2b(account.encode(), digest_size=8).hexdigest()
-
-
 def root_of(account: str) -> str:
     """What the account's keys begin with; the braces keep them together in a cluster."""
-    return f"nanobanana:{{{account}}}"
+    return f"nanobanana:{{{account}}}:batches"
 
 
 def connect(url: str) -> Redis:
@@ -111,6 +102,10 @@ class Book:
 
     def __repr__(self) -> str:
         return f"<Book of account {self.account}>"
+
+    async def check(self) -> None:
+        """Ask once whether Redis is there, for whoever waits at a keyboard."""
+        await self._tried("quiet", ("", 0), 0.0)
 
     # ---- batches and shards
 

@@ -110,7 +110,8 @@ class ShardLedger:
             self._prices.learn(self.row.request, submission.credits_used)
             self.leave()
         if word != "ok":
-            _LOGGER.error("row %s was paid twice, or its batch is gone: generation %s", self.row.index, told)
+            why = "was paid twice" if word == "twice" else "is paid, but its batch is over or forgotten"
+            _LOGGER.error("row %s %s: nanobanana get %s brings it", self.row.index, why, told)
 
     async def finished(self, job: Job, generation: Generation) -> None:
         """Its links are known, or that there are none."""

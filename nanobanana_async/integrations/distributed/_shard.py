@@ -52,6 +52,7 @@ class Shard:
     max_attempts: int
     left: set[int] = field(default_factory=set)  # paid rows that this slice can't take further
     changes: int = 0
+    stored_now: int = 0
 
     # ---- what there is
 
@@ -141,6 +142,7 @@ class Shard:
         await self.storage.keep(files)
         known = self.rows[index].generation_id
         await self._record(index, RowRecord(state=JobState.STORED, generation_id=known, files=tuple(files)))
+        self.stored_now += 1
 
     async def ended(
         self,

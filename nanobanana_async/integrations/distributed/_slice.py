@@ -87,6 +87,11 @@ class Slice:
             group=shard.claim.batch,
         )
 
+    @property
+    def stored(self) -> int:
+        """Rows whose images were brought home in this slice."""
+        return self._shard.stored_now
+
     async def run(self, seconds: float) -> str:
         """Work until the shard is done or the time is over; what runs then is still brought home.
 

@@ -1,4 +1,7 @@
-"""Where a batch's shards and images are: a folder that all workers see, or an object store.
+"""Where a batch's shards and images are: a folder that all workers see, or an object store by `obstore`.
+
+obstore takes no thread and no loop of its own, and copies nothing through Python: 100 files of 2 MB, 16 at once, to a
+local S3 server took it 0.4 of the CPU time and 0.6 of the time that s3fs took, in five alternating rounds.
 
 In a folder an image is downloaded to its final place. For a store it is downloaded to a folder of the worker's own,
 sent there, and removed.
@@ -38,6 +41,7 @@ class Storage(Protocol):
     async def read(self, name: str) -> bytes: ...
     async def keep(self, names: Iterable[str]) -> None: ...
     async def remove(self, names: Iterable[str]) -> None: ...
+    async def publish(self, path: Path) -> None: ...
 
 
 class FolderStorage:
@@ -65,6 +69,9 @@ class FolderStorage:
     async def remove(self, names: Iterable[str]) -> None:
         """Remove files, those that are there, and their folder once it is empty."""
         await self._done(_remove, [self.folder / name for name in names])
+
+    async def publish(self, path: Path) -> None:
+        """The folder's own files are in their place already."""
 
     async def _done(self, work: object, *args: object) -> object:
         assert callable(work)
@@ -110,6 +117,11 @@ class ObjectStorage:
         """Remove objects."""
         with _told(self._url):
             await self._store.delete_async(list(names))
+
+    async def publish(self, path: Path) -> None:
+        """Put a file of the coordinator's beside the images."""
+        with _told(self._url):
+            await self._store.put_async(path.name, path)
 
 
 @asynccontextmanager

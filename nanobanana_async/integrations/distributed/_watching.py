@@ -13,7 +13,6 @@ from ...batch._brake import Brake
 from ...batch._events import BatchEvent, BatchEventKind, BatchProgress
 from ...batch._journal import Journal
 from ...batch._journal_rows import JobState
-from ...batch._outputs import Outputs
 from ._book import BatchState, Book, Change
 from ._shard import ENDED
 from ._sweeping import Kick, Sweeper
@@ -34,20 +33,21 @@ class Watch:
         self,
         book: Book,
         journal: Journal,
-        outputs: Outputs,
+        *,
         brake: Brake,
         on_event: Callable[[BatchEvent], None] | None,
         kick: Kick,
+        server: str,
     ) -> None:
         self.over = False
         self._book = book
         self._journal = journal
-        self._outputs = outputs
         self._brake = brake
         self._on_event = on_event
         self._sweeper = Sweeper(book, kick, patience=self.PATIENCE)
         self._state: BatchState | None = None
         self._note = ""
+        self._no_worker = f"no worker is there; start some with: nanobanana worker {server}"
         self._began = self._seen = time.monotonic()
         self._done_before = -1
 
@@ -116,7 +116,7 @@ class Watch:
         now = time.monotonic()
         if state.workers:
             self._seen = now
-        note = "no worker is there" if now - self._seen > NO_WORKERS_AFTER else ""
+        note = self._no_worker if now - self._seen > NO_WORKERS_AFTER else ""
         if note != self._note:
             self._note = note
             self._emit(BatchEventKind.NOTE, message=note)

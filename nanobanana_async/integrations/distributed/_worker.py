@@ -47,10 +47,21 @@ class Terms:
     patience: Patience = field(default_factory=Patience)
 
 
+@dataclass(frozen=True, slots=True)
+class SliceEnd:
+    """How a slice ended: the shard's state, and how many of its rows were stored in it."""
+
+    batch: str
+    shard: int
+    state: str
+    stored: int
+
+
 class Worker:
     """`async with Worker(client, "redis://…") as worker`, then `await worker.drain(batch, shard)`, several at once.
 
-    `folder` is where the batch's folder is mounted here, if that is another place than where it was started.
+    `folder` is where the batch's folder is mounted here, if that is another place than where it was started. `on_slice`
+    hears of every slice that ends.
 
     Raises on entry: BookError when Redis can't be reached.
     """
@@ -63,11 +74,13 @@ class Worker:
         account: str,
         folder: str | Path | None = None,
         terms: Terms | None = None,
+        on_slice: Callable[[SliceEnd], None] | None = None,
     ) -> None:
         self.account = account
-        self.slices = 0  # that ended
+        self._stored = 0
         self._client = client
         self._url = url
+        self._on_slice = on_slice
         self._folder = None if folder is None else Path(folder)
         self._terms = terms or Terms()
         self._running: dict[tuple[str, int], Slice] = {}
@@ -78,13 +91,21 @@ class Worker:
         self.fault: NanoBananaError | None = None  # what concerns this worker: its key, its disk
 
     def __repr__(self) -> str:
-        return f"<Worker [{len(self._running)} slices running, {self.slices} ended]>"
+        now = self._client.statistics()
+        slots = f"{now.submitting + now.running}/{'?' if now.limit is None else now.limit} running"
+        return f"<Worker [{len(self._running)} shards | {slots} | {self.stored:,} rows stored]>"
+
+    @property
+    def stored(self) -> int:
+        """Rows whose images this worker has brought home."""
+        return self._stored + sum(running.stored for running in self._running.values())
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self._redis: Redis = connect(self._url)
             stack.push_async_callback(self._redis.aclose)
             self.book = Book(self._redis, self.account)
+            await self.book.check()
             self.lease = await self._new_lease()
             self._settler = Settler(self.book, self._client, self._terms.patience)
             self._stack = stack.pop_all()
@@ -174,7 +195,9 @@ class Worker:
             state = await running.run(self._terms.slice_seconds)
         finally:
             del self._running[key]
-            self.slices += 1
+        self._stored += running.stored
+        if self._on_slice is not None:
+            self._on_slice(SliceEnd(*key, state, running.stored))
         await self._report(running.brake.reason, claim)
         return state
 

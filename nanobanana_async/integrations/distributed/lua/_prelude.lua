@@ -76,6 +76,16 @@ local function free_shard(b, n, at)
     redis.call('ZADD', open_key(b), at, n)
 end
 
+-- What comes late opens its shard again: somebody has to take the row further.
+local function open_again(b, n)
+    local state = redis.call('HGET', shard_key(b, n), 'state')
+    if state and state ~= 'open' then
+        redis.call('HSET', shard_key(b, n), 'state', 'open')
+        redis.call('HINCRBY', batch_key(b), 'ended', -1)
+        redis.call('ZADD', open_key(b), now, n)
+    end
+end
+
 local function free_all(worker)
     for _, name in ipairs(redis.call('SMEMBERS', owned_key(worker))) do
         local b, n = string.match(name, '^(.-)/(.+)$')

@@ -43,10 +43,5 @@ row.h, row.b = nil, tonumber(told)
 if not row.b then row.h = row.c end
 row.o, row.q, row.e, row.m, row.j = nil, nil, nil, nil, nil
 put_row(b, n, i, row, was)
-local shard = shard_key(b, n)
-if redis.call('HGET', shard, 'state') ~= 'open' then -- a late one opens its shard again
-    redis.call('HSET', shard, 'state', 'open')
-    redis.call('HINCRBY', batch, 'ended', -1)
-    redis.call('ZADD', open_key(b), now, n)
-end
+open_again(b, n)
 return 'ok'
