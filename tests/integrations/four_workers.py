@@ -8,9 +8,18 @@ from pathlib import Path
 from web import app_of
 
 from nanobanana_async.integrations.fastapi import _store
+from nanobanana_async.integrations.sqlite import SQLiteLimiter
 
 _store.SILENCE_SECONDS = 1.5  # a worker that was killed is missed soon
-app = app_of(os.environ["NANO_BANANA_BASE_URL"], jobs=Path(os.environ["JOBS"]))
+FOLDER = Path(os.environ["FOLDER"])
+
+
+def shared() -> SQLiteLimiter:
+    """The account's slots, for all four."""
+    return SQLiteLimiter(FOLDER / "slots.db", account="one", lease_seconds=1.5)
+
+
+app = app_of(os.environ["NANO_BANANA_BASE_URL"], jobs=FOLDER / "jobs.db", limiter=shared)
 
 
 @app.get("/pid")
