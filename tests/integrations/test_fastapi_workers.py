@@ -39,11 +39,11 @@ async def four_workers(emulator: Emulator, tmp_path: Path) -> AsyncIterator[Call
         await asyncio.wait_for(server.wait(), 30)
 
 
-async def workers_of(ann: Caller, *, but: frozenset[int] = frozenset()) -> frozenset[int]:
-    """The processes that answer, as soon as there are four that aren't among `but`."""
+async def workers_of(ann: Caller, count: int, *, but: frozenset[int] = frozenset()) -> frozenset[int]:
+    """The processes that answer, as soon as there are so many that aren't among `but`."""
     seen: set[int] = set()
     async with asyncio.timeout(60):
-        while len(seen) < WORKERS:
+        while len(seen) < count:
             try:
                 seen.add(int((await ann.get("/pid")).body))
             except aiohttp.ClientError:  # not there yet, or killed under our hands
@@ -58,14 +58,14 @@ async def test_jobs_outlive_their_workers(tmp_path):
         Emulator(**{**SMALL, "limit": 4, "duration": float("inf")}) as emulator,
         four_workers(emulator, tmp_path) as ann,
     ):
-        before = await workers_of(ann)
+        before = await workers_of(ann, WORKERS)
         jobs = [await ann.submit(f"fox {place}") for place in range(4)]
         await emulator.until(lambda: emulator.ledger.active == 4)
         for job in jobs:  # its id is in the file
             await ann.until(job["links"]["status"], lambda told: told["status"] == "running")
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-        await workers_of(ann, but=before)
+        await workers_of(ann, 1, but=before)
         emulator.finish()
         emulator.duration = 0.05
         done = await asyncio.gather(*(ann.end(job) for job in jobs))

@@ -54,12 +54,12 @@ def nanobanana_lifespan(
     """A lifespan for `FastAPI(lifespan=…)` that owns one client per worker; yours, `lifespan`, runs inside it.
 
     `options` are the Client's; or `client` makes it, for one of your own. `limiter` makes the limiter, called in the
-    worker that uses it. `jobs` is a file where jobs are remembered: all workers of a host find each other's, and a
-    restart goes on with what waited and ran. Without it they live in this process. `images` is a folder where all
-    images are kept; without it they are fetched when asked for, into a temporary one of `max_cached_bytes`. `secret`
-    signs the receipts; it is made from the API key unless given (with `accounts` or `client`, give one).
-    At most `max_queued` jobs of the router may wait, and `max_queued_per_owner` of one caller; `max_finished` ended
-    ones are remembered, for 15 days at most.
+    worker that uses it. `jobs` is a file where one account's jobs are remembered: all workers of a host find each
+    other's, and a restart goes on with what waited and ran. Without it they live in this process. `images` is a folder
+    where all images are kept; without it they are fetched when asked for, into a temporary one of about
+    `max_cached_bytes`. `secret` signs the receipts; it is made from the API key unless given (with `accounts` or
+    `client`, give one). At most `max_queued` jobs of the router may wait, and `max_queued_per_owner` of one caller;
+    `max_finished` ended ones are remembered, for 15 days at most.
 
     Raises, at start-up: ConfigurationError.
     """
