@@ -66,6 +66,8 @@ class Client:
     `wait_for_room=False`. Jobs of higher priority go first; for every slot that passes the others over, those become
     `ageing` points more urgent, so that none waits for ever.
 
+    `fsync=False` lets images that were just saved be lost in a power cut, where the disk is slow.
+
     `accounts` instead of a key are several Accounts, or keys of one each: a job goes to whichever has a slot free. One
     that is refused (401, 402, 403) is out of service for ten minutes, and its jobs go on with the others.
 
@@ -87,6 +89,7 @@ class Client:
         user_agent: str | None = None,
         max_queued: int = 10_000,
         ageing: float = AGEING,
+        fsync: bool = True,
     ) -> None:
         if accounts is not None and any(given is not None for given in (api_key, limiter, max_concurrency)):
             raise ConfigurationError("with accounts, give key, limiter and max_concurrency to each Account")
@@ -116,6 +119,7 @@ class Client:
                 retry=self._retry,
                 download_retry=retry or DOWNLOAD_RETRY,
                 alone=len(several) == 1,
+                fsync=fsync,
             )
             for account in several
         ]

@@ -20,6 +20,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
+    TypeAdapter,
     ValidationError,
     WrapValidator,
     computed_field,
@@ -148,6 +150,7 @@ class Generation(BaseModel):
 
 # ---- the wire -----------------------------------------------------------------------------------------------
 
+_INTEGER = TypeAdapter(int | None)
 _NO = frozenset({"", "false", "no", "0"})
 _NOT_TOLD: tuple[Any, ...] = (None, "", [])
 
@@ -171,9 +174,20 @@ def _truth(value: Any) -> bool:
     return value.strip().lower() not in _NO if isinstance(value, str) else bool(value)
 
 
-def _text(value: Any) -> Any:
+def _text(value: Any) -> str | None:
     """Half of a surrogate pair, as a server leaves it that cuts a prompt short, can't be printed or stored."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _int(value: Any) -> int | None:
+    if type(value) is int:
+        return value
+    try:
+        return _INTEGER.validate_python(_whole(value))
+    except ValidationError:
+        return None
 
 
 def _aware(value: datetime | None) -> datetime | None:
@@ -191,8 +205,8 @@ def _known_status(value: Any) -> Any:
     return _STATUSES.get(text)
 
 
-LenientInt: TypeAlias = Annotated[int | None, WrapValidator(_or_none), BeforeValidator(_whole)]
-LenientStr: TypeAlias = Annotated[str | None, WrapValidator(_or_none), BeforeValidator(_text)]
+LenientInt: TypeAlias = Annotated[int | None, PlainValidator(_int)]
+LenientStr: TypeAlias = Annotated[str | None, PlainValidator(_text)]
 LenientTime: TypeAlias = Annotated[datetime | None, WrapValidator(_or_none)]
 Urls: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_urls)]
 Flag: TypeAlias = Annotated[bool, BeforeValidator(_truth)]

@@ -33,13 +33,14 @@ class Seat:
         retry: RetryPolicy,
         download_retry: RetryPolicy,
         alone: bool = True,
+        fsync: bool = True,
     ) -> None:
         self.account = account
         self.name = account.name or "account"
         self.transport = transport
         self.api = Api(transport, tells_balance=alone)  # one of several balances would be taken for the whole
         self.watch = Watch(self.api, plan, backoff=retry.backoff, open_request=self.open_request)
-        self.downloads = Downloads(transport, retry=download_retry)
+        self.downloads = Downloads(transport, retry=download_retry, fsync=fsync)
         self.pipeline = Pipeline(
             self.api,
             self.watch,

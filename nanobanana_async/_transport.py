@@ -171,15 +171,20 @@ class Transport:
         Raises: ConnectError (never sent), RequestTimeoutError, ResponseDecodingError, TransportError.
         """
         limit = self._limit(total=timeout or self.timeouts.request_timeout)
-        response = await self._open(method, path, params, body, limit, authenticated)
-        return await response.read()  # which closes a connection that it can't give back
+        response = await self._send(method, path, params, body, limit, authenticated)
+        try:
+            text = await response.read()  # which closes a connection that it can't give back
+        except FOREIGN_ERRORS as error:
+            raise _translated(f"{method} {path}", error) from error
+        return Response(response.status, response.headers, self._scrub(text))
 
     @asynccontextmanager
     async def stream(self, path: str, *, body: bytes, idle_timeout: float) -> AsyncIterator[OpenResponse]:
         """POST, and the answer while it comes; `idle_timeout` bounds every silence, `generation_timeout` the whole."""
         limit = self._limit(total=self.timeouts.generation_timeout, sock_read=idle_timeout)
-        async with await self._open("POST", path, None, body, limit, True) as response:
-            yield response
+        response = await self._send("POST", path, None, body, limit, True)
+        async with OpenResponse(response, f"POST {path}", self._scrub) as opened:
+            yield opened
 
     @asynccontextmanager
     async def fetch(self, url: str, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[OpenResponse]:
@@ -203,7 +208,7 @@ class Transport:
         if session is not None:
             await session.close()
 
-    async def _open(
+    async def _send(
         self,
         method: str,
         path: str,
@@ -211,11 +216,10 @@ class Transport:
         body: bytes | None,
         limit: aiohttp.ClientTimeout,
         authenticated: bool,
-    ) -> OpenResponse:
-        what = f"{method} {path}"
+    ) -> aiohttp.ClientResponse:
         session = self._session()
         try:
-            response = await session.request(
+            return await session.request(
                 method,
                 _url(self.base_url, path, params),
                 data=_payload(body),
@@ -226,8 +230,7 @@ class Transport:
                 proxy=self._proxy(origin_of(self.base_url)),
             )
         except FOREIGN_ERRORS as error:
-            raise _translated(what, error) from error
-        return OpenResponse(response, what, self._scrub)
+            raise _translated(f"{method} {path}", error) from error
 
     def _limit(self, *, total: float | None = None, sock_read: float | None = None) -> aiohttp.ClientTimeout:
         return _client_timeout(self.timeouts.connect_timeout, total, sock_read)
@@ -273,8 +276,12 @@ class Transport:
 
 def _url(base_url: str, path: str, params: Mapping[str, str] | None) -> URL:
     """Quoted here, and taken as it is by aiohttp, which would take a query apart and build it again."""
-    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in (params or {}).items())
-    return URL(f"{_quoted(base_url)}{path}?{query}" if query else f"{_quoted(base_url)}{path}", encoded=True)
+    query = "?" + "&".join([f"{name}={_quote(value)}" for name, value in params.items()]) if params else ""
+    return URL(f"{_quoted(base_url)}{path}{query}", encoded=True)
+
+
+def _quote(value: str) -> str:
+    return value if value.isalnum() and value.isascii() else quote(value, safe="")
 
 
 @lru_cache(64)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
-
-import anyio
 
 from ._api import Api
 from ._exceptions import GenerationTimeoutError, NanoBananaError, RateLimitError
@@ -28,7 +27,7 @@ class Watch:
         *,
         backoff: Backoff,
         open_request: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api

@@ -20,6 +20,7 @@ import anyio
 import pytest
 from aiohttp import web
 
+from nanobanana_async import Client
 from nanobanana_async._downloads import Downloads, DownloadStatistics
 from nanobanana_async._exceptions import (
     DownloadError,
@@ -303,6 +304,16 @@ async def test_an_answer_without_length_is_stored(cdn, downloads, tmp_path):
 
     (path,) = await downloads.save(generation(cdn.link("x", chunked)), tmp_path)
     assert path.read_bytes() == PNG
+
+
+@pytest.mark.parametrize("fsync", [True, False])
+async def test_the_client_says_whether_to_sync(cdn, tmp_path, monkeypatch, fsync):
+    """The file and the folder that has its name, or neither."""
+    synced, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(real(file)))
+    async with Client("nb_test", base_url=cdn.url, fsync=fsync) as client:
+        await client.download(generation(cdn.link("x", PNG)), tmp_path)
+    assert len(synced) == (2 if fsync else 0)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7 * KIB, 300 * KIB])

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
+import random
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +21,7 @@ from .turns import Many, Once
 
 PAUSE = 0.005  # seconds before each look, of the bare loop and of ours: so short that the processor is the bottleneck
 LOOKS = 4
+MEDIAN, SIGMA = 12.0, 0.35  # seconds, of the generations that the plan hears of
 CHUNK = 1 << 20
 
 
@@ -29,33 +32,45 @@ class SteadyPlan:
         from nanobanana_async._learned import LearnedPlan
 
         self._plan = LearnedPlan(max_polls_per_second=100_000)
-        self.likely_length = self._plan.likely_length
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._plan, name)
 
     def begin(self, key: object, now: float) -> SteadyLooks:
         return SteadyLooks(self._plan.begin(key, now))
 
 
 class SteadyLooks:
-    def __init__(self, looks: object) -> None:
-        self._next_delay = looks.next_delay
-        self.processing, self.ended, self.close = looks.processing, looks.ended, looks.close
+    """Tells the plan of generations as long as real ones, so that it has as much to learn and no more."""
 
-    def next_delay(self, elapsed: float) -> float:
-        self._next_delay(elapsed)
+    def __init__(self, looks: object) -> None:
+        self._looks = looks
+        self._step = random.lognormvariate(math.log(MEDIAN), SIGMA) / LOOKS
+        self._elapsed = 0.0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._looks, name)
+
+    def next_delay(self, elapsed: float, **named: float) -> float:
+        self._looks.next_delay(self._elapsed, **named)
+        self._elapsed += self._step
         return PAUSE
+
+    def processing(self, asked: float) -> None:
+        self._looks.processing(self._elapsed)
+
+    def ended(self, asked: float) -> None:
+        self._looks.ended(self._elapsed)
 
 
 @asynccontextmanager
 async def ours(origin: str, folder: Path, *, fsync: bool) -> AsyncIterator[Mapping[str, Once | Many]]:
     from nanobanana_async import Client
-    from nanobanana_async._downloads import Downloads
 
-    async with Client(KEY, base_url=f"{origin}/api/v1", poll=SteadyPlan()) as client:
-        downloads = client._downloads if fsync else Downloads(client._transport, fsync=False)
+    async with Client(KEY, base_url=f"{origin}/api/v1", poll=SteadyPlan(), fsync=fsync) as client:
 
         async def job() -> object:
-            generation = await client.generate(PROMPT)
-            return await downloads.save(generation, folder)
+            return await client.download(await client.generate(PROMPT), folder)
 
         yield {"job": job}
 

@@ -145,11 +145,11 @@ class Journal:
 
     async def completed(self, index: int, generation: Generation) -> None:
         """Made: its links and their end are known. One without images is recorded as failed, or rejected."""
-        await self._run(steps.completed, index, generation)
+        await self._run_with_others(steps.completed, index, generation)
 
     async def stored(self, index: int, files: Sequence[str]) -> None:
         """On disk: `files` as the manifest names them."""
-        await self._run(steps.stored, index, files)
+        await self._run_with_others(steps.stored, index, files)
 
     async def ended(
         self,
@@ -224,6 +224,12 @@ class Journal:
 
     async def _run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
         return await self._writer.run(lambda connection: work(connection, *args, **named))
+
+    async def _run_with_others(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs
+    ) -> T:
+        """For what nobody waits for in a hurry: no slot is held any more, and no money depends on it."""
+        return await self._writer.run(lambda connection: work(connection, *args, **named), patient=True)
 
 
 def _manifest_rows(folder: Path, *, running: bool | None) -> Iterator[ManifestRow]:

@@ -1,7 +1,8 @@
 """A thread of its own for a SQLite connection, with group commit.
 
 Whatever waits when the thread is free goes into one transaction, so sixteen producers share one sync to disk. An
-order's future is settled after its commit, never before: who gets an answer may rely on it.
+order's future is settled after its commit, never before: who gets an answer may rely on it. An order that is in no
+hurry waits `LINGER` seconds for one that is, to share its transaction and its two turns of threads.
 
 When one order of a group fails, the group is rolled back and each is run again by itself, so that the others don't
 suffer and nothing is half done. An order must therefore be repeatable; one that isn't (it drains an iterator) is run
@@ -26,6 +27,7 @@ T = TypeVar("T")
 Session: TypeAlias = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 MAX_GROUP = 512  # orders; beyond some dozen the sync is paid for, and nobody should wait for too many others
+LINGER = 0.01  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -60,6 +62,8 @@ class Writer:
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._live, name="nanobanana-journal", daemon=True)
         self._closing = False
+        self._patient: list[_Order] = []
+        self._patience: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Open the session. Raises: what the session raises."""
@@ -73,15 +77,18 @@ class Writer:
             await self.aclose()
             raise
 
-    async def run(self, work: Callable[[sqlite3.Connection], T], *, alone: bool = False) -> T:
-        """Run `work(connection)` and return its result once it is committed.
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, alone: bool = False, patient: bool = False) -> T:
+        """Run `work(connection)` and return its result once it is committed. Orders are run as they came.
 
         Raises: what `work` raises, and for SQLite's errors what `explain` makes of them; then nothing was written.
         """
         if self._closing:
             raise RuntimeError("the journal is closed")
         order = _Order(work, self._loop.create_future(), alone)
-        self._orders.put(order)
+        if patient:
+            self._wait_for_company(order)
+        else:
+            self._send(order)
         result: T = await order.future
         return result
 
@@ -89,11 +96,25 @@ class Writer:
         """Commit what is waiting, leave the session, end the thread."""
         if not self._closing:
             self._closing = True
-            self._orders.put(None)
+            self._send(None)
         try:
             await asyncio.shield(self._ended.future)
         finally:  # at once, but for a cancelled close: then the loop waits, for nobody may find the folder half closed
             self._thread.join()
+
+    def _wait_for_company(self, order: _Order) -> None:
+        self._patient.append(order)
+        if self._patience is None:
+            self._patience = self._loop.call_later(LINGER, self._send)
+
+    def _send(self, *orders: _Order | None) -> None:
+        """Those that waited go first."""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        waited, self._patient = self._patient, []
+        for order in (*waited, *orders):
+            self._orders.put(order)
 
     # ---- in the thread
 

@@ -179,3 +179,36 @@ async def test_a_session_that_does_not_open_leaves_no_thread(tmp_path):
     with pytest.raises(OSError, match="unable to open"):
         await bench.writer.start()
     assert not bench.writer._thread.is_alive()
+
+
+# ---- orders in no hurry -------------------------------------------------------------------------------------
+
+
+def patiently(bench, number):
+    return asyncio.ensure_future(bench.writer.run(lambda connection: insert(connection, number), patient=True))
+
+
+async def test_a_patient_order_goes_with_the_next_that_is_not(bench, monkeypatch):
+    """In one transaction, and before it: orders are run as they came."""
+    monkeypatch.setattr("nanobanana_async.batch._writer.LINGER", 60.0)
+    patient = [patiently(bench, number) for number in (1, 2)]
+    await asyncio.sleep(0)
+    found = await bench.writer.run(lambda connection: connection.execute("SELECT n FROM t").fetchall())
+    assert found == [(1,), (2,)]
+    assert await asyncio.gather(*patient) == [1, 2]
+    assert len(bench.commits) == 1
+
+
+async def test_a_patient_order_is_not_left_alone_for_long(bench):
+    """Nobody comes: it goes by itself."""
+    assert await asyncio.wait_for(patiently(bench, 1), 5) == 1
+
+
+async def test_closing_commits_patient_orders(bench, monkeypatch):
+    """Their producers still wait."""
+    monkeypatch.setattr("nanobanana_async.batch._writer.LINGER", 60.0)
+    order = patiently(bench, 1)
+    await asyncio.sleep(0)
+    await bench.writer.aclose()
+    assert await order == 1
+    assert bench.written() == [1]
