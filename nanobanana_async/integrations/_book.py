@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
@@ -111,33 +111,44 @@ class Book:
 
     # ---- as text
 
-    def dumps(self) -> str:
-        """The book as JSON."""
+    def body(self) -> str:
+        """All that a turn may change, as JSON in one line."""
         return json.dumps(
             {
                 "epoch": self.epoch,
-                "version": self.version,
-                "at": self.at,
                 "offset": self.offset,
                 "counter": self.counter,
                 "change": self.change,
                 "facts": self.facts,
-                "holders": {name: astuple(holder) for name, holder in self.holders.items()},
-                "leases": [astuple(lease) for lease in self.leases.values()],
-                "waiters": [astuple(waiter) for waiter in self.waiters.values()],
+                "holders": {name: _fields(holder) for name, holder in self.holders.items()},
+                "leases": [_fields(lease) for lease in self.leases.values()],
+                "waiters": [_fields(waiter) for waiter in self.waiters.values()],
             },
             separators=(",", ":"),
         )
 
+    def dumps(self, body: str | None = None) -> str:
+        """The book as text: which version of when, in a line of its own, and the body."""
+        return f"{json.dumps([self.version, self.at])}\n{body or self.body()}"
+
     @classmethod
-    def loads(cls, text: str | bytes) -> Self:
+    def loads(cls, text: str) -> Self:
         """The book that `dumps` wrote. Raises: ValueError, TypeError, KeyError for anything else."""
-        told = json.loads(text)
+        head, _, body = text.partition("\n")
+        version, at = json.loads(head)
+        told = json.loads(body)
         leases = (Lease(*fields) for fields in told["leases"])
         waiters = (Waiter(*fields) for fields in told["waiters"])
         return cls(
-            **{name: told[name] for name in ("epoch", "version", "at", "offset", "counter", "change", "facts")},
+            version=version,
+            at=at,
+            **{name: told[name] for name in ("epoch", "offset", "counter", "change", "facts")},
             holders={name: Holder(*fields) for name, fields in told["holders"].items()},
             leases={lease.token: lease for lease in leases},
             waiters={waiter.token: waiter for waiter in waiters},
         )
+
+
+def _fields(value: Lease | Holder | Waiter) -> list[Any]:
+    """A value's fields in their order; a tenth of the time that `astuple` takes, which copies."""
+    return [getattr(value, name) for name in value.__slots__]

@@ -16,8 +16,9 @@ import anyio
 from .._admission import Admission
 from .._retry import Backoff
 from ._book import Book
+from ._entries import Terms
 from ._store import Dead, Store, StoreUnavailableError
-from ._turn import Terms, Turn
+from ._turn import Turn
 
 _LOGGER = logging.getLogger(__name__)
 

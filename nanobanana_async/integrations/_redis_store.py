@@ -63,6 +63,7 @@ class RedisStore:
             raise ConfigurationError(f"the Redis URL can't be read: {error}") from error
         self._script = self._redis.register_script(_TURN)
         self._seen, self._text = "", ""  # the book as it was last seen, and its stamp
+        self._overtaken = False  # surely, by whoever woke us
         self._ahead: float | None = None  # of the loop's clock is the server's
         self._listener: asyncio.Task[None] | None = None
         self._closed = False
@@ -74,7 +75,7 @@ class RedisStore:
 
     async def transact(self, take_turn: TakeTurn) -> Turn:
         """One turn, taken anew for as long as others were faster. Raises: StoreUnavailableError."""
-        if self._ahead is None:
+        if self._ahead is None or self._overtaken:
             await self._run("", "", ())
         for tries in range(MOST_TRIES):
             change = Change.of(self._text or None, self._clock(), take_turn)
@@ -104,6 +105,7 @@ class RedisStore:
                 answer = await self._script(keys=keys, args=[self._seen, stamp, text, KEEP_SECONDS])
         except (RedisError, OSError) as error:  # a TimeoutError is one of the latter
             raise StoreUnavailableError(str(error) or type(error).__name__) from error
+        self._overtaken = False
         seconds, microseconds, *seen = answer
         self._ahead = int(seconds) + int(microseconds) / 1e6 - asyncio.get_running_loop().time()
         if seen:
@@ -123,6 +125,7 @@ class RedisStore:
                 continue
             delays = RECONNECT.delays()
             if call is not None:
+                self._overtaken = True
                 wake()
 
     def _wake_list(self, address: str) -> str:

@@ -21,10 +21,11 @@ from .._retry import Uniform
 from .._scope import Scope
 from ._adopting import Adopting, Look
 from ._book import Lease, LeaseState
+from ._entries import Terms
 from ._keeper import Keeper, News
 from ._slot import SharedSlot
 from ._store import Store
-from ._turn import Terms, Turn
+from ._turn import Turn
 
 
 @dataclass(slots=True)

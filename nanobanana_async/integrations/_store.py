@@ -60,12 +60,12 @@ class Change:
         """Take the turn. A book that can't be read counts as lost."""
         book = _read(text)
         turn = take_turn(book, clock, dead)
-        wake = turn.close()
-        if book.dumps() == text:
+        wake, body = turn.close(), book.body()
+        if text is not None and body == text.partition("\n")[2]:
             return cls(turn, None, wake)
         book.at = max(book.at, turn.now)
         book.version += 1
-        return cls(turn, book.dumps(), wake)
+        return cls(turn, book.dumps(body), wake)
 
 
 def _read(text: str | None) -> Book:

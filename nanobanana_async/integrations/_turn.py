@@ -12,7 +12,8 @@ from the facts and the leases, told what happened, and its facts are written bac
    are what it says, whoever had adopted them meanwhile.
 3. What it has to tell is told, in order.
 4. It adopts what nobody holds, if it can look at generations.
-5. Slots are handed out by priority, then age. One for another process is *offered*: that process is woken, and should
+5. Slots are handed out by priority, then age; whoever is passed over for a more urgent one rises a little, so that
+   nobody waits for ever. One for another process is *offered*: that process is woken, and should
    it not come within `PATIENCE`, it is passed over until it does.
 
 A book that was lost is written anew from the latest copy a holder has. Holders in it that haven't spoken yet are not
@@ -23,42 +24,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from .._admission import Admission, AdmissionStatistics
-from .._wire import RateLimit
+from .._admission import Admission
 from ._book import NOBODY, Book, Holder, Lease, LeaseState, Waiter
+from ._entries import Entries, Terms
 
+AGEING = 0.1  # points for each slot that went to something more urgent; a queue within a process ages as fast
 PATIENCE = 1.0  # seconds for a process to take the slot it was offered, before others may
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """How long things count, in seconds: a process not heard of, a lost submission, an adopted generation."""
-
-    lease_seconds: float = 30.0
-    submit_seconds: float = 120.0
-    adopted_seconds: float = 900.0
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be more than 0 (got {getattr(self, name)})")
-
-
-class Turn:
+class Turn(Entries):
     """Made for one transaction; `close` ends it and tells who is to be woken."""
 
     def __init__(self, book: Book, me: str, clock: float, terms: Terms, new_admission: Callable[[], Admission]) -> None:
-        self.book = book
-        self.now = book.now(clock)
-        self._clock = clock
-        self._me = me
-        self._terms = terms
-        self._admission = new_admission()
-        self._own_facts = self._admission.facts()
-        self._restore_facts()
+        super().__init__(book, me, clock, terms, new_admission)
         self._wake: set[str] = set()
 
     # ---- 1. the dead, 2. the living
@@ -119,10 +99,13 @@ class Turn:
         for name, holder in list(self.book.holders.items()):
             if name in dead or holder.expires <= self.now:
                 self._bury(name)
-        for lease in list(self.book.leases.values()):
-            if lease.until is not None and lease.until <= self.now:
-                del self.book.leases[lease.token]
-        self._recount()
+        over = [
+            lease.token for lease in self.book.leases.values() if lease.until is not None and lease.until <= self.now
+        ]
+        for token in over:
+            del self.book.leases[token]
+        if over:
+            self._recount()
 
     def _bury(self, name: str) -> None:
         """Strike a holder out; its leases go on counting."""
@@ -133,14 +116,6 @@ class Turn:
         for lease in list(self.book.held_by(name)):
             self._orphan(lease)
         self._recount()
-
-    def _orphan(self, lease: Lease) -> None:
-        """To be looked at by whoever adopts it, or else to be counted for a while."""
-        lease.holder, lease.fence = NOBODY, self.book.next_number()
-        if lease.state is LeaseState.RUNNING and lease.generation_id is not None:
-            lease.until = self.now + self._terms.adopted_seconds
-        elif lease.state is not LeaseState.FORSAKEN:
-            lease.state, lease.until = LeaseState.FORSAKEN, self.now + self._terms.submit_seconds
 
     def _assert(self, leases: list[Lease]) -> None:
         """The holder's own word on what it holds."""
@@ -157,7 +132,7 @@ class Turn:
         if holder.expires < self.now + self._terms.lease_seconds * 5 / 6:
             holder.expires = self.now + self._terms.lease_seconds
 
-    # ---- 3. what there is to tell
+    # ---- 3. what there is to tell: the entries, and
 
     def queue_up(self, waiting: Mapping[str, float]) -> None:
         """Who waits here, each with a priority; those who don't any more leave the queue."""
@@ -169,88 +144,6 @@ class Turn:
                 self._own(token, LeaseState.SUBMITTING)
             elif token not in self.book.waiters:
                 self.book.waiters[token] = Waiter(token, self._me, priority, self.book.next_number())
-
-    def accepted(self, token: str, rate_limit: RateLimit) -> None:
-        """The submission was taken: it runs."""
-        lease = self._own(token, LeaseState.SUBMITTING)
-        lease.state = LeaseState.RUNNING
-        self._admission.accepted(rate_limit, self.now)
-        lease.seen_at = self._admission.acceptances
-
-    def named(self, token: str, generation_id: str) -> None:
-        """By this id anybody can look at it."""
-        self._own(token, LeaseState.RUNNING).generation_id = generation_id
-
-    def refused(self, token: str, state: LeaseState, told: RateLimit, *, busy: bool, alone: bool) -> None:
-        """The submission met 503 (`busy`) or 429; it was in `state`. `alone`: no other request of ours was open."""
-        self._own(token, state)
-        del self.book.leases[token]
-        if state is LeaseState.RUNNING:
-            self._admission.recalled()
-        self._admission.refused(told, self.now, busy=busy, alone=alone and not self._foreign)
-
-    def forsake(self, token: str, state: LeaseState, seconds: float) -> None:
-        """Nobody watches it here any more: it counts for `seconds`, or where its id is known until its end is seen."""
-        lease, until = self._own(token, state), self.now + seconds
-        if state is LeaseState.RUNNING and lease.generation_id is not None:
-            self._orphan(lease)
-            return
-        lease.until = until
-        lease.state = LeaseState.FORSAKEN
-        if state is LeaseState.SUBMITTING:
-            self._admission.lost(until, self.now)
-        else:
-            self._admission.forsaken(until)
-
-    def release(self, token: str, state: LeaseState) -> None:
-        """It ended, or was never submitted."""
-        lease = self.book.leases.get(token)
-        if lease is None:
-            return
-        self._own(token, state)
-        del self.book.leases[token]
-        if state is LeaseState.SUBMITTING:
-            self._admission.withdrawn()
-        else:
-            self._admission.finished()
-
-    def ended(self, token: str, fence: int) -> None:
-        """A look at an adopted generation saw its end. Another's word counts, once it has changed hands."""
-        lease = self.book.leases.get(token)
-        if lease is not None and lease.fence == fence:
-            del self.book.leases[token]
-            self._admission.finished()
-
-    def observed(self, rate_limit: RateLimit) -> None:
-        """A later answer's headers."""
-        self._admission.observed(rate_limit, self.now)
-
-    def looked(self, token: str, rate_limit: RateLimit, *, running: bool, open_requests: int) -> None:
-        """A look was answered, with so many requests of ours open beside it."""
-        lease = self.book.leases.get(token) or Lease(token, self._me, 0)
-        self._admission.open_requests = open_requests + self._foreign  # each of them may have one open as well
-        lease.seen_at = self._admission.looked(rate_limit, self.now, running=running, seen_at=lease.seen_at)
-
-    def look_refused(self, rate_limit: RateLimit) -> None:
-        """A look met 429."""
-        self._admission.look_refused(rate_limit, self.now)
-
-    @property
-    def _foreign(self) -> int:
-        """How many leases others hold."""
-        return sum(lease.holder != self._me for lease in self.book.leases.values())
-
-    def _own(self, token: str, state: LeaseState) -> Lease:
-        """This holder's lease as it knows it, whatever the book says: others may have taken it for dead."""
-        lease = self.book.leases.get(token)
-        if lease is None:
-            lease = self.book.leases[token] = Lease(token, self._me, self.book.next_number(), state)
-            self._recount()
-        elif lease.holder != self._me or lease.state is not state:
-            lease.holder, lease.fence = self._me, self.book.next_number()
-            lease.state, lease.until = state, None
-            self._recount()
-        return lease
 
     # ---- 4. adopting, 5. handing out
 
@@ -287,6 +180,9 @@ class Turn:
         admitted = self._admission.admit(self.now)
         assert admitted  # there was room
         del self.book.waiters[waiter.token]
+        for other in self.book.waiters.values():
+            if other.priority < waiter.priority:
+                other.priority += AGEING
         self.book.leases[waiter.token] = Lease(waiter.token, self._me, self.book.next_number())
 
     # ---- the end
@@ -306,21 +202,6 @@ class Turn:
         if queue and self.book.change is not None and self.book.change < (before or math.inf):
             self._wake.add(self.book.holders[queue[0].holder].address)
 
-    # ---- what it looks like now
-
-    def statistics(self) -> AdmissionStatistics:
-        """The account's numbers, of all processes."""
-        return self._admission.statistics(self.now)
-
-    @property
-    def open_limit(self) -> int | None:
-        """How many requests all of them together may have open; None where they hold no slot."""
-        return self._admission.open_limit
-
-    def telling_facts(self) -> dict[str, Any]:
-        """What others should know when it changes."""
-        return self._admission.telling_facts()
-
     def next_turn(self) -> float:
         """When this holder should have its next one, whatever happens until then."""
         moments = [self.book.holders[self._me].expires - self._terms.lease_seconds * 2 / 3]
@@ -337,16 +218,3 @@ class Turn:
                 if waiter.offered is not None and waiter.offered + PATIENCE > self.now
             ]
         return max(min(moments), self.now)
-
-    def _restore_facts(self) -> None:
-        facts = self.book.facts or self._own_facts
-        if self._own_facts["judge"]["set_by_user"]:
-            facts = {**facts, "judge": self._own_facts["judge"]}
-        try:
-            self._admission.restore(facts, **self.book.counts())
-        except (KeyError, TypeError):  # another version's
-            self._admission.restore(self._own_facts, **self.book.counts())
-
-    def _recount(self) -> None:
-        """The leases changed otherwise than by what the admission was told."""
-        self._admission.restore(self._admission.facts(), **self.book.counts())

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from .._scope import Scope
 from ._account import account_id
+from ._entries import Terms
 from ._redis_store import RedisStore
 from ._shared import SharedLimiter
-from ._turn import Terms
 
 __all__ = ["RedisLimiter", "account_id"]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from .._scope import Scope
 from ._account import account_id
 from ._alone import AloneAfter
+from ._entries import Terms
 from ._shared import SharedLimiter
 from ._sqlite_store import SQLiteStore
 from ._store import Store
-from ._turn import Terms
 
 __all__ = ["SQLiteLimiter", "account_id", "default_path"]
 

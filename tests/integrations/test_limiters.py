@@ -192,6 +192,19 @@ async def test_what_one_learns_all_know(limiters) -> None:
     assert two.statistics().scope == one.statistics().scope
 
 
+async def test_open_requests_are_shared_out_where_they_are_what_counts(limiters) -> None:
+    """Each process opens its share of them."""
+    one, two = limiters(scope="request"), limiters(scope="request")
+    (await acquire(one)).accepted(RateLimit(limit=4))
+    await caught_up(one, two)
+    width = one._gate.width if one is two else one.gate.width + two.gate.width
+    assert width == 4
+    slot = await acquire(two)
+    async with slot.request():
+        assert two.statistics().open_requests == 1
+    assert two.statistics().scope == "request"
+
+
 async def test_many_waiters_never_exceed_the_limit_and_all_get_through(limiters) -> None:
     """However they are woken, cancelled and released, and wherever they are."""
     both, running, most, through = (limiters(), limiters()), 0, 0, 0

@@ -14,9 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from nanobanana_async import RateLimit
 from nanobanana_async._admission import Admission
 from nanobanana_async.integrations._book import Book, Lease, LeaseState
+from nanobanana_async.integrations._entries import Terms
 from nanobanana_async.integrations._keeper import News
 from nanobanana_async.integrations._store import Change
-from nanobanana_async.integrations._turn import PATIENCE, Terms, Turn
+from nanobanana_async.integrations._turn import PATIENCE, Turn
 
 TERMS = Terms(lease_seconds=30.0, submit_seconds=120.0, adopted_seconds=900.0)
 NOTHING = RateLimit()
@@ -162,6 +163,25 @@ def test_one_that_does_not_come_is_passed_over_until_it_does(store: Store) -> No
     assert store.woken == {"at two"}
     store.turn(two)
     assert two.slots
+
+
+def test_who_is_passed_over_rises(store: Store) -> None:
+    """An endless stream of urgent work in one process leaves another its share."""
+    one, two = Process("one"), Process("two")
+    (running,) = run_some(store, one, 1, 1)
+    two.want(0.0)
+    store.turn(two)
+    given = 0
+    while not two.slots and given < 20:
+        one.want(1.0)
+        one.give_back(running)
+        store.turn(one)
+        store.turn(two)
+        if one.slots:
+            (running,) = one.slots
+            one.accept(running)
+            given += 1
+    assert given in (10, 11)
 
 
 def test_the_next_one_learns_when_time_alone_makes_room(store: Store) -> None:
