@@ -55,4 +55,5 @@ async def test_kills_and_pauses_at_any_moment(redis_server, tmp_path):
     assert not found.untold
     assert found.doubts <= 2
     assert found.statuses["stored"] + found.doubts == 80
-    assert found.files == found.statuses["stored"]
+    late = found.files - found.statuses["stored"]  # stored by the worker that slept, after its row was judged
+    assert 0 <= late <= found.doubts
