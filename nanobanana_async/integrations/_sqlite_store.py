@@ -14,6 +14,7 @@ from typing import TypeVar
 from .._exceptions import ConfigurationError
 from ._alive import Living
 from ._network_files import is_on_network
+from ._sqlite_file import open_shared
 from ._store import Change, StoreUnavailableError, TakeTurn
 from ._turn import Turn
 from ._wakes import Wakes
@@ -98,12 +99,8 @@ class SQLiteStore:
         if self._db is not None and self._inode == _inode(self._path):
             return self._db
         self._disconnect()
-        self._db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-        self._path.chmod(0o600)
+        self._db = open_shared(self._path, _SCHEMA, synchronous="NORMAL", busy_seconds=BUSY_SECONDS)
         self._inode = _inode(self._path)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.execute(_SCHEMA)
         return self._db
 
     def _transact(self, take_turn: TakeTurn) -> Change:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from ..._job import JobStatus
+from .._sqlite_file import open_shared
 from ._records import JobRecord
 
 T = TypeVar("T")
@@ -156,14 +157,12 @@ class JobStore:
         self._thread.submit(work).add_done_callback(_log_failure)
 
     def _open(self) -> None:
-        if self._path is not None:
+        if self._path is None:
+            self._db = sqlite3.connect(":memory:", isolation_level=None)
+            self._db.executescript(_SCHEMA)
+        else:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(self._path or ":memory:", timeout=BUSY_SECONDS, isolation_level=None)
-        if self._path is not None:
-            self._path.chmod(0o600)  # prompts are their callers' own
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
+            self._db = open_shared(self._path, _SCHEMA, synchronous="FULL", busy_seconds=BUSY_SECONDS)
         self._prune()
 
     def _close(self) -> None:
