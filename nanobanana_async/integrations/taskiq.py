@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -31,6 +31,7 @@ from .._client import Client
 from .._exceptions import NanoBananaError
 from ._account import account_id
 from .distributed import Kick, Sweeper, Worker, tell
+from .distributed._beside import beside, end
 from .redis import RedisLimiter
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,7 +39,6 @@ _LOGGER = logging.getLogger(__name__)
 TASK = "nanobanana.drain"
 SLICES = 2  # shards that a worker has at once: while the last rows of one are finished, the next one is begun
 LISTEN_SECONDS = 2.0  # for a broker to stop listening
-CANCEL_INTERVAL = 0.5
 RETRY_SECONDS = 1.0  # before a broker that failed is asked again
 MAX_MESSAGES = 100_000  # in the stream, about; the oldest are dropped, and sent again if they are still needed
 
@@ -86,16 +86,15 @@ def drain_on(broker: AsyncBroker, opened: Callable[[], AbstractAsyncContextManag
         state.nanobanana = stack = AsyncExitStack()
         worker = await stack.enter_async_context(opened())
         workers.append(worker)
-        group = await stack.enter_async_context(_background())
-        group.append(asyncio.create_task(worker.keep()))
-        group.append(asyncio.create_task(Sweeper(worker.book, kick, patience=15.0).run()))
+        sweeper = Sweeper(worker.book, kick, patience=15.0)
+        await stack.enter_async_context(beside(worker.keep(), sweeper.run()))
 
-    async def end(state: TaskiqState) -> None:
+    async def leave(state: TaskiqState) -> None:
         await state.nanobanana.aclose()
 
     if opened is not None:
         broker.add_event_handler(TaskiqEvents.WORKER_STARTUP, start)
-        broker.add_event_handler(TaskiqEvents.WORKER_SHUTDOWN, end)
+        broker.add_event_handler(TaskiqEvents.WORKER_SHUTDOWN, leave)
     return kick
 
 
@@ -135,14 +134,12 @@ async def serve(worker: Worker, url: str, *, slices: int = SLICES) -> None:
     async def kick(batch: str, shard: int) -> None:
         await drain.kiq(batch, shard)
 
-    async with _background() as background:
-        background.append(asyncio.create_task(worker.keep()))
-        background.append(asyncio.create_task(Sweeper(worker.book, kick, patience=15.0).run()))
+    async with beside(worker.keep(), Sweeper(worker.book, kick, patience=15.0).run()):
         try:
             await _listen(broker, worker, slices, running)
         finally:
             with anyio.CancelScope(shield=True):
-                await _end(running)
+                await end(running)
                 await broker.shutdown()
     if worker.fault is not None:
         raise worker.fault
@@ -179,31 +176,11 @@ async def _listen(broker: AsyncBroker, worker: Worker, slices: int, running: set
                 await asyncio.wait((listening,), timeout=LISTEN_SECONDS)
         finally:
             with anyio.CancelScope(shield=True):
-                await _end((listening, finishing))
+                await end((listening, finishing))
         if not listening.cancelled() and (error := listening.exception()) is not None:
             _LOGGER.warning("the broker does not answer (%s); asking again", _first(error))
             with anyio.move_on_after(RETRY_SECONDS):
                 await finish.wait()
-
-
-@asynccontextmanager
-async def _background() -> AsyncIterator[list[asyncio.Task[Any]]]:
-    """Tasks that end with the block."""
-    tasks: list[asyncio.Task[Any]] = []
-    try:
-        yield tasks
-    finally:
-        with anyio.CancelScope(shield=True):
-            await _end(tasks)
-
-
-async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they have ended: redis-py (8.1) sometimes swallows a cancellation."""
-    left = {task for task in tasks if not task.done()}
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_INTERVAL)
 
 
 def _first(error: BaseException) -> BaseException:

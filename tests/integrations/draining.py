@@ -76,7 +76,7 @@ def say(*words: object) -> None:
 async def work(redis: str, url: str, account: str) -> None:
     """One worker, until SIGTERM."""
     async with (
-        RedisLimiter(redis, account=account, lease_seconds=1.0, submit_seconds=1.0) as limiter,
+        RedisLimiter(redis, account=account, lease_seconds=3.0, submit_seconds=1.0) as limiter,
         Client(KEY, base_url=url, poll=0.02, limiter=limiter) as client,
         Worker(client, redis, account=account, terms=TERMS) as worker,
     ):

@@ -211,6 +211,28 @@ async def test_pictures_travel_with_their_rows(redis_server, emulator, tmp_path)
             assert (await running).all_stored
 
 
+async def test_a_worker_that_lost_its_lease_takes_a_new_one(redis_server, tmp_path, caplog):
+    """It slept too long, say. It goes on with the same shards, while what it had running ends and is told."""
+    ended = []
+    async with (
+        Emulator(**{**SERVICE, "duration": 1.5, "sigma": 0.0}) as emulator,
+        working(redis_server.url, emulator.url, on_slice=ended.append) as worker,
+        coordinated(redis_server.url, emulator.url, tmp_path) as batch,
+    ):
+        await batch.add(cats(10))
+        running = asyncio.create_task(batch.run())
+        await emulator.ledger.until(lambda: emulator.ledger.credits_charged >= 4)
+        first = worker.lease
+        await worker.book.bury(first.name)
+        summary = await running
+        assert worker.lease is not first
+    assert summary.all_stored
+    assert emulator.ledger.credits_charged == 10
+    shards = [end.shard for end in ended]
+    assert len(shards) > len(set(shards))  # some of them twice
+    assert "Exception" not in caplog.text
+
+
 async def test_images_gather_in_an_object_store(redis_server, emulator, tmp_path):
     """With the manifest and the gallery beside them; nothing is left where they went through."""
     (tmp_path / "bucket").mkdir()

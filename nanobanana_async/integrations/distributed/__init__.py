@@ -37,6 +37,7 @@ machine may lose a second.
     _watching   sums; rows into the journal    _shard     its rows and their steps    _ledger  one row's steps
     _sweeping   shards that nobody works on    _judging   lost answers                _lease   who may submit
     _book       all steps, one script each (lua/)         _storage   where shards and images are
+    _beside     tasks that end with a block
 """
 
 from ._batch import DistributedBatch

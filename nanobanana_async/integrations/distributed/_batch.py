@@ -22,6 +22,7 @@ from ...batch._manifest import MANIFEST_FILE
 from ...batch._run import Run, committed
 from ...batch._runner import DISTRIBUTED, BatchRunner
 from ...batch._submitting import DOUBTFUL, written_off
+from ._beside import beside
 from ._book import Book, BookError, connect
 from ._handing import Plan, from_ranges
 from ._judging import Settler
@@ -33,6 +34,7 @@ from ._watching import Watch
 
 _LOGGER = logging.getLogger(__name__)
 
+PATIENCE_SECONDS = 60.0  # for a Redis that is away, before the coordinator leaves
 _PAGE = 500
 _LOST = "Redis lost the batch while workers had this row: it may be charged; --uncertain retry sends it again"
 
@@ -117,7 +119,7 @@ class DistributedBatch(BatchRunner):
     async def _open_book(self) -> AsyncIterator[Book]:
         redis = connect(self._url)
         try:
-            book = Book(redis, self._account)
+            book = Book(redis, self._account, try_timeout=PATIENCE_SECONDS)
             await book.check()
             yield book
         finally:
@@ -254,10 +256,8 @@ class DistributedBatch(BatchRunner):
 
     async def _watched(self, plan: Plan, watch: Watch) -> bool:
         """Whether all is done. False when it was stopped here or there."""
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._outputs.keep_fresh)
+        async with beside(self._outputs.keep_fresh()):
             stopped = await watch.until_over(plan.batch)
-            beside.cancel_scope.cancel()
         if stopped:
             self._brake.pull(stopped_by(stopped))
         return watch.over

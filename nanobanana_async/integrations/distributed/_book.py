@@ -94,9 +94,7 @@ class Book:
 
     def __init__(self, redis: Redis, account: str, *, try_timeout: float = 10.0, keep_timeout: float = 900.0) -> None:
         self.account = account
-        self._redis = redis
-        self._root = root_of(account)
-        self._scripts = Scripts(redis, self._root)
+        self._scripts = Scripts(redis, root_of(account))
         self._try_timeout = try_timeout
         self._keep_timeout = keep_timeout
 
@@ -177,7 +175,7 @@ class Book:
 
     async def workers(self) -> list[str]:
         """All whose leases began within the last day."""
-        return [str(name) for name in await self._redis.zrange(f"{self._root}:workers", 0, -1)]
+        return [str(name) for name in await self._call("workers")]
 
     async def claim(self, batch: str, shard: int, worker: str) -> tuple[str, str]:
         """`ok` and a fence, or why not."""

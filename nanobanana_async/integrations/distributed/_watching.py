@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-import anyio
-
 from ..._exceptions import NanoBananaError
 from ...batch._brake import Brake
 from ...batch._events import BatchEvent, BatchEventKind, BatchProgress
 from ...batch._journal import Journal
 from ...batch._journal_rows import JobState
+from ._beside import beside
 from ._book import BatchState, Book, Change
 from ._shard import ENDED
 from ._sweeping import Kick, Sweeper
@@ -53,11 +52,8 @@ class Watch:
 
     async def until_over(self, batch: str) -> str | None:
         """Look again and again; returns why the batch stopped, if that ended it. Raises: BookError, JournalError."""
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._sweeper.run)
-            stopped = await self._look_on(batch)
-            beside.cancel_scope.cancel()
-        return stopped
+        async with beside(self._sweeper.run()):
+            return await self._look_on(batch)
 
     async def take_over(self, batch: str) -> bool:
         """Write changed rows into the journal; whether there may be more."""

@@ -30,6 +30,7 @@ from ._storage import Storage, open_storage, shard_file
 _LOGGER = logging.getLogger(__name__)
 
 ANSWER_MARGIN = 10.0  # seconds beyond the client's own deadline for a submission
+RENEW_INTERVAL = 1.0  # before a Redis that gave no lease is asked again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ class Worker:
         self._on_slice = on_slice
         self._folder = None if folder is None else Path(folder)
         self._terms = terms or Terms()
-        self._running: dict[tuple[str, int], Slice] = {}
+        self._running: set[Slice] = set()  # two of one shard for a moment, if its lease was lost and taken anew
         self.stopping = False
         self._on_stop: list[Callable[[], None]] = []
         self._prices: Prices | None = None
@@ -98,7 +99,7 @@ class Worker:
     @property
     def stored(self) -> int:
         """Rows whose images this worker has brought home."""
-        return self._stored + sum(running.stored for running in self._running.values())
+        return self._stored + sum(running.stored for running in self._running)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -125,14 +126,19 @@ class Worker:
         """Renew the lease, and take a new one when it is lost, until cancelled."""
         while True:
             await self.lease.keep()
-            self.lease = await self._new_lease()
+            while not self.lease.good:
+                try:
+                    self.lease = await self._new_lease()
+                except BookError as error:
+                    _LOGGER.warning("no new lease: %s", error)
+                    await anyio.sleep(RENEW_INTERVAL)
 
     def stop(self) -> None:
         """Submit nothing more; what runs is brought home. Idempotent."""
         self.stopping = True
         for callback in self._on_stop:
             callback()
-        for running in list(self._running.values()):
+        for running in list(self._running):
             running.brake.pull()
 
     def on_stop(self, callback: Callable[[], None]) -> None:
@@ -187,17 +193,16 @@ class Worker:
         return Shard(self.book, claim, storage, rows, max_attempts)
 
     async def _run(self, running: Slice, claim: Claim) -> str:
-        key = (claim.batch, claim.shard)
-        self._running[key] = running
+        self._running.add(running)
         try:
             if self.stopping:
                 running.brake.pull()
             state = await running.run(self._terms.slice_seconds)
         finally:
-            del self._running[key]
+            self._running.discard(running)
         self._stored += running.stored
         if self._on_slice is not None:
-            self._on_slice(SliceEnd(*key, state, running.stored))
+            self._on_slice(SliceEnd(claim.batch, claim.shard, state, running.stored))
         await self._report(running.brake.reason, claim)
         return state
 

@@ -1,0 +1,48 @@
+"""Redis that goes away in the middle: nothing is submitted meanwhile, and nothing that is paid is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from draining import HURRY, KEY, coordinated
+from servers import RedisServer
+
+from nanobanana_async import Client
+from nanobanana_async.emulator import Emulator
+from nanobanana_async.integrations._account import account_id
+from nanobanana_async.integrations.distributed import Terms, Worker
+from nanobanana_async.integrations.taskiq import serve
+
+SERVICE = {"limit": 6, "duration": 0.2, "image_size": 48, "image_format": "png", "credits": 1000}
+TERMS = Terms(lease_seconds=2.0, answer_timeout=0.5, patience=HURRY)
+
+
+@pytest.fixture
+def own_redis():
+    with RedisServer("--appendonly", "yes", "--appendfsync", "always") as server:
+        yield server
+
+
+async def test_a_redis_that_is_restarted_is_waited_for(own_redis, tmp_path):
+    """With its append-only file it comes back as it was; what ran meanwhile is told then."""
+    async with (
+        Emulator(**SERVICE) as emulator,
+        Client(KEY, base_url=emulator.url, poll=0.02) as client,
+        Worker(client, own_redis.url, account=account_id(KEY, emulator.url), terms=TERMS) as worker,
+        coordinated(own_redis.url, emulator.url, tmp_path) as batch,
+    ):
+        serving = asyncio.create_task(serve(worker, own_redis.url))
+        await batch.add(f"cat {number}" for number in range(40))
+        running = asyncio.create_task(batch.run())
+        await emulator.ledger.until(lambda: emulator.ledger.credits_charged >= 10)
+        charged = emulator.ledger.credits_charged
+        own_redis.stop()
+        await asyncio.wait((running,), timeout=1.5)
+        assert emulator.ledger.credits_charged <= charged + 1  # the one that was on its way
+        await asyncio.to_thread(own_redis.start)
+        summary = await running
+        worker.stop()
+        await serving
+    assert summary.all_stored
+    assert emulator.ledger.credits_charged == 40
