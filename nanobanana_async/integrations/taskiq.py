@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
-from taskiq import AsyncBroker, TaskiqEvents
+from taskiq import AckableMessage, AsyncBroker, TaskiqEvents
 from taskiq.acks import AcknowledgeType
 from taskiq.receiver import Receiver
 from taskiq.state import TaskiqState
@@ -43,14 +43,34 @@ RETRY_SECONDS = 1.0  # before a broker that failed is asked again
 MAX_MESSAGES = 100_000  # in the stream, about; the oldest are dropped, and sent again if they are still needed
 
 
-def redis_broker(url: str, account: str) -> RedisStreamBroker:
+class ShardBroker(RedisStreamBroker):
+    """Streams that are read until they are told to end, and no longer.
+
+    taskiq (0.13) cancels a reading once and waits for it, shielded; redis-py (8.1) sometimes swallows a cancellation,
+    and then a worker would never leave.
+    """
+
+    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
+        """The messages. One that comes in while it ends is left to the sweepers."""
+        async with aclosing(super().listen()) as messages:
+            while True:
+                reading = asyncio.create_task(_next(messages))
+                try:
+                    await asyncio.wait((reading,))
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await end((reading,))
+                yield reading.result()
+
+
+def redis_broker(url: str, account: str) -> ShardBroker:
     """A broker on Redis Streams for one account's shards.
 
     One message at a time, so that a worker doesn't sit on shards that another could take; redelivered after 15 minutes,
     which is beyond any slice; its lock on redelivery ends by itself (taskiq-redis #131); the group reads from the
     beginning, or messages sent before the first worker would be lost.
     """
-    return RedisStreamBroker(
+    return ShardBroker(
         url,
         queue_name=f"nanobanana:{{{account}}}:shards",
         consumer_group_name="nanobanana",
@@ -181,6 +201,10 @@ async def _listen(broker: AsyncBroker, worker: Worker, slices: int, running: set
             _LOGGER.warning("the broker does not answer (%s); asking again", _first(error))
             with anyio.move_on_after(RETRY_SECONDS):
                 await finish.wait()
+
+
+async def _next(messages: AsyncIterator[AckableMessage]) -> AckableMessage:
+    return await anext(messages)
 
 
 def _first(error: BaseException) -> BaseException:

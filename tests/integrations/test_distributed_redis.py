@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from draining import HURRY, KEY, coordinated
+from redis.asyncio import Redis
 from servers import RedisServer
 
 from nanobanana_async import Client
@@ -46,3 +47,31 @@ async def test_a_redis_that_is_restarted_is_waited_for(own_redis, tmp_path):
         await serving
     assert summary.all_stored
     assert emulator.ledger.credits_charged == 40
+
+
+async def test_a_worker_leaves_though_a_cancellation_is_swallowed(redis_server, monkeypatch):
+    """redis-py does that now and then; taskiq cancels once, and would wait for ever."""
+    read, reading, swallowed = Redis.xreadgroup, asyncio.Event(), asyncio.Event()
+
+    async def deaf(self, *arguments, **options):
+        reading.set()
+        try:
+            return await read(self, *arguments, **options)
+        except asyncio.CancelledError:
+            if swallowed.is_set():
+                raise
+            swallowed.set()
+            return []
+
+    monkeypatch.setattr(Redis, "xreadgroup", deaf)
+    url = redis_server.url
+    async with (
+        asyncio.timeout(20),
+        Client(KEY, base_url="http://127.0.0.1:9") as client,
+        Worker(client, url, account="mine", terms=TERMS) as worker,
+    ):
+        serving = asyncio.create_task(serve(worker, url))
+        await reading.wait()
+        worker.stop()
+        await serving
+    assert swallowed.is_set()
