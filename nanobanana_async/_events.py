@@ -34,7 +34,7 @@ def _percent(value: Any) -> float:
 
 
 class _Payload(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
     type: LenientStr = None
     message: LenientStr = None

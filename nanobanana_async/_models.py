@@ -49,7 +49,7 @@ class GenerateRequest(BaseModel):
     Source: POST /generate.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False, defer_build=True)
 
     prompt: str
     model: str | None = Field(default=None, min_length=1)
@@ -127,7 +127,7 @@ class Generation(BaseModel):
     `id` is empty only when a stream completed without ever telling it.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     id: str
     prompt: str
@@ -150,7 +150,7 @@ class Generation(BaseModel):
 
 # ---- the wire -----------------------------------------------------------------------------------------------
 
-_INTEGER = TypeAdapter(int | None)
+_INTEGER = TypeAdapter[int | None](int | None, config=ConfigDict(defer_build=True))
 _NO = frozenset({"", "false", "no", "0"})
 _NOT_TOLD: tuple[Any, ...] = (None, "", [])
 
@@ -215,7 +215,9 @@ Flag: TypeAlias = Annotated[bool, BeforeValidator(_truth)]
 class _WireModel(BaseModel):
     """What holds nothing counts as not told: another name of the same field, or its default, speaks instead."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", coerce_numbers_to_str=True, populate_by_name=True, defer_build=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -321,6 +323,8 @@ def _readable_models(rows: Any) -> Any:
 
 class ModelsEnvelope(BaseModel):
     """GET /models: `{"data": […]}`. Rows that can't be read are left out."""
+
+    model_config = ConfigDict(defer_build=True)
 
     data: Annotated[tuple[Model, ...], BeforeValidator(_readable_models)]
 

@@ -41,14 +41,15 @@ async def turn(many: Many, *, count: int, at_once: int, warm: int = 2) -> dict[s
         await many.run(min(count, warm * at_once), at_once)
         await many.clear()
     gc.collect()
-    started, cpu = time.perf_counter(), _cpu_seconds()
+    started, cpu = time.perf_counter(), cpu_seconds()
     await many.run(count, at_once)
-    wall, cpu = time.perf_counter() - started, _cpu_seconds() - cpu
+    wall, cpu = time.perf_counter() - started, cpu_seconds() - cpu
     await many.clear()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"cpu": cpu / count * 1e6, "wall": wall, "peak": peak}
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """Of all threads, and of children that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,7 +35,7 @@ _INLINE = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 
 
 @dataclass(slots=True)
-class _Totals:
+class Totals:
     """What the page's header tells, counted while the rows go by."""
 
     statuses: Counter[ManifestStatus] = field(default_factory=Counter)
@@ -47,6 +48,12 @@ class _Totals:
         self.rows += 1
         self.images += len(row.files)
         self.credits += row.credits or 0
+
+    def counting(self, rows: Iterable[ManifestRow]) -> Iterator[ManifestRow]:
+        """The same rows, each counted when it is taken."""
+        for row in rows:
+            self.add(row)
+            yield row
 
     def to_json(self) -> dict[str, Any]:
         statuses = {status.value: self.statuses[status] for status in ManifestStatus if self.statuses[status]}
@@ -61,19 +68,26 @@ def write_gallery(
     note: str = "",
     written_at: datetime | None = None,
     max_rows: int = MAX_ROWS,
+    totals: Totals | None = None,
 ) -> Path:
     """Replace the folder's `index.html` by a page of these rows, taken one at a time; pending ones are welcome.
 
-    `title` defaults to the folder's name; `note` is a sentence under it.
+    `title` defaults to the folder's name; `note` is a sentence under it. Whoever has counted all rows already gives
+    the `totals`, and then no more rows are taken than are shown.
 
     Raises: OSError (a full disk, a read-only folder); the old page then still stands.
     """
-    path, totals = folder / GALLERY_FILE, _Totals()
+    path = folder / GALLERY_FILE
+    if totals is None:
+        totals = Totals()
+        shown = _entries(folder, totals.counting(rows), max_rows)
+    else:
+        shown = _entries(folder, islice(rows, max_rows), max_rows)
     title = (title or folder.resolve().name).encode(errors="replace").decode()  # a folder's name may be any bytes
     head, middle, tail = _template()
     with replacing(path) as file:
         file.write(head.replace("{{title}}", html.escape(title)).encode())
-        file.writelines(_entries(folder, rows, totals, max_rows))
+        file.writelines(shown)
         summary = {"title": title, "note": note, "written_at": (written_at or datetime.now(UTC)).isoformat()}
         file.write(middle.encode())
         file.write(_script_data(summary | totals.to_json() | {"shown_rows": min(totals.rows, max_rows)}))
@@ -95,12 +109,12 @@ def image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _entries(folder: Path, rows: Iterable[ManifestRow], totals: _Totals, max_rows: int) -> Iterator[bytes]:
-    for row in rows:
-        if totals.rows < max_rows:
-            yield b",\n" if totals.rows else b"\n"
+def _entries(folder: Path, rows: Iterable[ManifestRow], max_rows: int) -> Iterator[bytes]:
+    """The first rows as the page's script reads them; all are taken."""
+    for number, row in enumerate(rows):
+        if number < max_rows:
+            yield b",\n" if number else b"\n"
             yield _script_data(_entry(folder, row))
-        totals.add(row)
 
 
 def _entry(folder: Path, row: ManifestRow) -> dict[str, Any]:

@@ -39,6 +39,7 @@ MANIFEST_NAMES = (
 )
 
 _STALE_SECONDS = 3600.0  # a temporary file this old belongs to a process that was killed
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=str)  # json.dumps makes a new one each time
 _log = logging.getLogger(__name__)
 
 
@@ -167,7 +168,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def encode_json(value: Any) -> bytes:
     """JSON that every reader takes: UTF-8 as people read it, NaN as null, lone surrogates escaped."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str).encode()
+        return _ENCODER.encode(value).encode()
     except ValueError:  # UnicodeEncodeError is one
         plain = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
         return json.dumps(plain).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 _EXTRAS = {"typer": "cli", "rich": "cli", "PIL": "emulator"}
@@ -10,6 +11,8 @@ _EXTRAS = {"typer": "cli", "rich": "cli", "PIL": "emulator"}
 def main() -> None:
     """Run the command line; what it needs is imported only now."""
     try:
+        if asked := os.environ.get("_NANOBANANA_COMPLETE"):
+            _complete(asked)
         from ._app import command
 
         command()(prog_name="nanobanana")
@@ -21,3 +24,12 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:  # before a command could take care of it
         sys.exit(130)
+
+
+def _complete(asked: str) -> None:
+    """A shell wants to know what fits."""
+    from ._completion import complete
+
+    code = complete(asked)
+    if code is not None:
+        sys.exit(code)
