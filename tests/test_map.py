@@ -192,7 +192,7 @@ async def test_several_readers_share_the_outcomes(online):
 
 async def test_many_maps_at_once(online):
     """Each has its own outcomes; all share the slots."""
-    async with online(limit=3, duration=0.005) as (emulator, client):
+    async with online(limit=3, duration=0.03) as (emulator, client):
         prompts = [[f"{letter} {number}" for number in range(6)] for letter in "abc"]
         results = await asyncio.gather(*(outcomes_of(client, part) for part in prompts))
         assert [sorted(outcome.item for outcome in part) for part in results] == prompts
