@@ -257,6 +257,7 @@ class Job:
 
     def _end(self) -> None:
         self._done = True
+        self.on_event = None  # who listens holds the job: without it, the last reference to it frees both
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 import json
 import math
@@ -21,6 +22,7 @@ from web import KEY, SMALL, Caller, caller, eventually, make_app, online, quick_
 from nanobanana_async import Client, ConfigurationError
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
 from nanobanana_async.integrations.fastapi import ClientDep, _sse, generations_router, nanobanana_lifespan
+from nanobanana_async.integrations.fastapi._places import Live
 from nanobanana_async.integrations.fastapi._router import _owner_id
 
 ENDLESS = {"duration": math.inf}
@@ -605,3 +607,16 @@ async def test_no_answer_of_any_route_has_the_key(tmp_path):
     async with online(emulator={"keys": ["nb_another"]}) as (_, bob):
         await bob.end(await bob.submit())
     assert not [text for text in ann.heard + bob.heard if KEY in text or "nb_" in text]
+
+
+async def test_an_ended_job_is_in_no_cycle():
+    """A busy server's memory is freed at once, not by collections that hold the loop up."""
+    async with online() as (_, ann):
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await ann.end(await ann.submit())
+            assert not [held for held in gc.get_objects() if isinstance(held, Live)]
+        finally:
+            gc.enable()

@@ -206,9 +206,7 @@ class JobService:
             group=record.owner or None,
             timeout=record.timeout,
             destination=Destination(self._images.permanent) if self._images.permanent else None,
-            ledger=RecordLedger(
-                record, self.store, changed=lambda: self._changed(live), lost=lambda job: self.drop(job.id)
-            ),
+            ledger=RecordLedger(record, self.store, changed=self._changed, lost=self.drop),
         )
         job.id = record.id
         live = self.live[record.id] = Live(record, job)
@@ -225,11 +223,11 @@ class JobService:
             self.places.changed()
         return live
 
-    def _changed(self, live: Live) -> None:
-        if live.record.id in self.live:
-            self._room.update(live.record)
+    def _changed(self, record: JobRecord) -> None:
+        if record.id in self.live:
+            self._room.update(record)
             self.places.changed()
-        self.notify(live.record)
+        self.notify(record)
 
     def _progressed(self, live: Live, event: StreamEvent) -> None:
         live.progress = max(live.progress, event.progress)

@@ -16,10 +16,13 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class RecordLedger:
-    """Keeps one record. `changed` is called after every step, `lost` when the job turns out not to be ours any more."""
+    """Keeps one record.
+
+    `changed(record)` is called after every step, `lost(job_id)` when the job turns out not to be ours any more.
+    """
 
     def __init__(
-        self, record: JobRecord, store: JobStore, *, changed: Callable[[], None], lost: Callable[[Job], None]
+        self, record: JobRecord, store: JobStore, *, changed: Callable[[JobRecord], None], lost: Callable[[str], None]
     ) -> None:
         self._record = record
         self._store = store
@@ -31,14 +34,14 @@ class RecordLedger:
         if self._record.ended:
             return
         if not await self._store.begin(self._record):
-            self._lost(job)
-        self._changed()
+            self._lost(job.id)
+        self._changed(self._record)
 
     async def withdrawn(self, job: Job) -> None:
         """Refused, or never sent: it waits again."""
         if self._record.status == JobStatus.SUBMITTING.value:
             await self._store.withdraw(self._record)
-            self._changed()
+            self._changed(self._record)
 
     async def accepted(self, job: Job, submission: Submission) -> None:
         """The id is durable. On a full disk it is in the log, and here for as long as this process lives."""
@@ -59,4 +62,4 @@ class RecordLedger:
             await self._store.save(self._record)
         except sqlite3.Error as error:
             _LOGGER.error("the record of paid generation %s is not written: %s", self._record.generation_id, error)
-        self._changed()
+        self._changed(self._record)
