@@ -44,7 +44,19 @@ PURE = (
     *("_images", "_admission", "_cooldown", "_questions", "_scope", "_window", "_job", "_queue", "_outlook"),
     "_ranking",
 )
-EXTRAS = ("typer", "rich", "PIL", "fastapi", "redis", "taskiq", "opentelemetry", "requests", "pytest", "sqlite3")
+EXTRAS = (
+    "typer",
+    "rich",
+    "PIL",
+    "fastapi",
+    "redis",
+    "taskiq",
+    "uvloop",
+    "opentelemetry",
+    "requests",
+    "pytest",
+    "sqlite3",
+)
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 
 

@@ -47,6 +47,7 @@ class Sampler:
         """Tell how it stands."""
         told = {
             "jobs": self._done(),
+            "at": time.time(),
             "cpu": time.process_time() - self._cpu,
             "wall": time.perf_counter() - self._began,
             "held_mb": held_megabytes(),

@@ -38,8 +38,34 @@ class Server:
 @contextmanager
 def serving() -> Iterator[Server]:
     """The server, in another process and on another core."""
-    with _child(["-m", "measuring.server"], SERVER_CORE) as server:
+    with child(["-m", "measuring.server"], SERVER_CORE) as server:
         yield Server(int(_line(server)))
+
+
+@contextmanager
+def child(arguments: list[str], core: int) -> Iterator[subprocess.Popen[str]]:
+    """A Python process in this folder, on one core. It ends when its input does."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=HERE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(HERE)},
+    )
+    pin(core, process.pid)
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
 
 
 class Contender:
@@ -62,7 +88,7 @@ def contending(names: Sequence[str], server: Server) -> Iterator[dict[str, Conte
     with ExitStack() as stack:
         found = {}
         for name in names:
-            process = stack.enter_context(_child(["-m", "measuring.contender", name, server.origin], WORK_CORE))
+            process = stack.enter_context(child(["-m", "measuring.contender", name, server.origin], WORK_CORE))
             missing = json.loads(_line(process))["missing"]
             if missing:
                 print(f"without {name}: {missing} is not installed", file=sys.stderr)
@@ -113,31 +139,6 @@ def ratios(rounds: Rounds, base: str, what: str) -> dict[str, Figure]:
 def figures(rounds: Rounds, what: str) -> dict[str, Figure]:
     """Each contender's `what`."""
     return {name: Figure.of([turn[what] for turn in turns]) for name, turns in rounds.items()}
-
-
-@contextmanager
-def _child(arguments: list[str], core: int) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=HERE,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(HERE)},
-    )
-    pin(core, process.pid)
-    try:
-        yield process
-    finally:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
 
 
 def _line(process: subprocess.Popen[str]) -> str:

@@ -21,7 +21,7 @@ CREATED = "2026-11-20T10:00:00Z"
 
 
 class World:
-    """What the server answers with, and what it has counted. Set anew by POST /world."""
+    """What the server answers with, and what it has counted. Set anew by POST /world, told by GET."""
 
     def __init__(self) -> None:
         self.origin = ""
@@ -34,6 +34,7 @@ class World:
         self.serial = 0
         self.active = 0
         self.most_active = 0
+        self.looked = 0
         self.credits = 100_000_000
         self.pending: dict[str, int] = {}
 
@@ -48,6 +49,7 @@ class World:
 
     def look(self, name: str) -> bool:
         """Whether it has ended. What nobody submitted has."""
+        self.looked += 1
         left = self.pending.get(name, 0) - 1
         if left > 0:
             self.pending[name] = left
@@ -73,8 +75,9 @@ class Answers:
     def of(self, method: str, target: str, body: bytes) -> object:
         path = urlsplit(target).path
         if path == "/world":
-            self.world.set(**json.loads(body))
-            return {}
+            if method == "POST":
+                self.world.set(**json.loads(body))
+            return {"looked": self.world.looked, "active": self.world.active, "most_active": self.world.most_active}
         if path == "/api/v1/generate":
             return self._record(target) if method == "GET" else self._submitted(body)
         if path == "/api/v1/credits":

@@ -36,6 +36,7 @@ from .._exceptions import (
 from .._limiter import Limiter
 from .._polling import PollPlan
 from ._interrupts import INTERRUPTED, interruptible
+from ._loop import run_in_loop
 from ._sharing import sharing
 from ._terminal import say, tolerant_streams
 from ._words import counted
@@ -114,7 +115,7 @@ def run(work: Coroutine[Any, Any, int], *, verbose: bool = False) -> NoReturn:
     tolerant_streams()
     _configure_logging(verbose)
     try:
-        code = asyncio.run(interruptible(work))
+        code = run_in_loop(interruptible(work))
     except (KeyboardInterrupt, asyncio.CancelledError):
         say("interrupted")
         code = INTERRUPTED
