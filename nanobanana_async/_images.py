@@ -46,6 +46,8 @@ def sniff(head: bytes) -> ImageFormat | None:
 # ---- file names ---------------------------------------------------------------------------------------------
 
 _PUNCTUATION = frozenset("-_. ")  # beside letters, marks and digits of any script
+_NO_ASCII_WORD = re.compile(r"[^0-9A-Za-z]+")  # most prompts are ASCII, where this takes a tenth of the time
+_NOT_KEPT_ASCII = re.compile(r"[^0-9A-Za-z\-_. ]")
 _DEVICES = frozenset({"con", "prn", "aux", "nul", "conin$", "conout$"})  # names that Windows keeps, with any suffix
 _NUMBERED_DEVICE = re.compile(r"(com|lpt)[0-9¹²³]")
 
@@ -63,9 +65,7 @@ def safe_stem(text: str) -> str:
 
 def slug(prompt: str) -> str:
     """A prompt as a readable piece of a file name: `an-orange-cat`. It may repeat; the caller makes it unique."""
-    lowered = unicodedata.normalize("NFC", prompt.lower())
-    words = "".join(char if _is_wordly(char) else " " for char in lowered).split()
-    whole = "-".join(words)
+    whole = "-".join(_worded(unicodedata.normalize("NFC", prompt.lower())).split())
     cut = _cut(whole, MAX_SLUG_BYTES)
     if cut != whole and not whole.startswith(cut + "-") and "-" in cut:
         cut = cut.rpartition("-")[0]  # end with a whole word
@@ -79,10 +79,21 @@ def short_hash(text: str) -> str:
 
 def _clean(text: str) -> str:
     """Leading dots hide a file, a leading dash looks like an option, and Windows drops dots and blanks at the end."""
-    normal = unicodedata.normalize("NFC", text)
-    kept = "".join(char if _is_wordly(char) or char in _PUNCTUATION else "_" for char in normal)
-    stem = _cut(kept.lstrip(". -"), MAX_STEM_BYTES).rstrip(". ") or "image"
+    stem = _cut(_kept(unicodedata.normalize("NFC", text)).lstrip(". -"), MAX_STEM_BYTES).rstrip(". ") or "image"
     return f"_{stem}" if _is_device(stem) else stem
+
+
+def _worded(text: str) -> str:
+    """Blanks in place of what belongs to no word."""
+    if text.isascii():
+        return _NO_ASCII_WORD.sub(" ", text)
+    return "".join(char if _is_wordly(char) else " " for char in text)
+
+
+def _kept(text: str) -> str:
+    if text.isascii():
+        return _NOT_KEPT_ASCII.sub("_", text)
+    return "".join(char if _is_wordly(char) or char in _PUNCTUATION else "_" for char in text)
 
 
 def _is_wordly(char: str) -> bool:

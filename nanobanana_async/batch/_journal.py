@@ -38,6 +38,10 @@ from ._writer import Writer
 T = TypeVar("T")
 P = ParamSpec("P")
 
+# Seconds in which an order may wait for others, to share their commit.
+LINGER = 0.01  # nobody waits for it in a hurry: no slot is held any more, and no money depends on it
+ACCEPTED_LINGER = 0.001  # the next row's intent is hardly ever further away
+
 _MANIFEST = f"SELECT {MANIFEST_COLUMNS} FROM input CROSS JOIN job USING (idx) ORDER BY input.idx"
 _TALLY = "SELECT state, sum(jobs), sum(images), sum(spent), sum(reserved) FROM tally GROUP BY state"
 _TALLY_READY = "SELECT model, jobs, images, surcharge FROM tally WHERE state = 'ready' AND jobs > 0"
@@ -141,15 +145,15 @@ class Journal:
         remaining: int | None,
     ) -> None:
         """Taken by the service, for so many credits, with so many left. On disk when this returns."""
-        await self._run(steps.accepted, index, generation_id, credits, remaining)
+        await self._run_with_others(ACCEPTED_LINGER, steps.accepted, index, generation_id, credits, remaining)
 
     async def completed(self, index: int, generation: Generation) -> None:
         """Made: its links and their end are known. One without images is recorded as failed, or rejected."""
-        await self._run_with_others(steps.completed, index, generation)
+        await self._run_with_others(LINGER, steps.completed, index, generation)
 
     async def stored(self, index: int, files: Sequence[str]) -> None:
         """On disk: `files` as the manifest names them."""
-        await self._run_with_others(steps.stored, index, files)
+        await self._run_with_others(LINGER, steps.stored, index, files)
 
     async def ended(
         self,
@@ -226,10 +230,9 @@ class Journal:
         return await self._writer.run(lambda connection: work(connection, *args, **named))
 
     async def _run_with_others(
-        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs
+        self, linger: float, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs
     ) -> T:
-        """For what nobody waits for in a hurry: no slot is held any more, and no money depends on it."""
-        return await self._writer.run(lambda connection: work(connection, *args, **named), patient=True)
+        return await self._writer.run(lambda connection: work(connection, *args, **named), linger=linger)
 
 
 def _manifest_rows(folder: Path, *, running: bool | None) -> Iterator[ManifestRow]:

@@ -112,13 +112,21 @@ class RowLedger:
             job.cancel(_STOPPED)
 
     async def accepted(self, job: Job, submission: Submission) -> None:
-        """The service took it: its id is on disk when this returns."""
+        """The service took it: its id is on disk when this returns.
+
+        The next row's turn begins before that, but not its POST: the journal keeps the order of what it is told, so
+        the next intent is on disk only with, or after, this id, and one sync to disk serves both.
+        """
         alone = self.turn is not None and self.turn.alone
         remaining = submission.remaining_credits if alone else None
+        shared = self._charge(submission.credits_used, remaining)
+        self._end_turn()
         try:
-            await self._record(submission, remaining)
+            await self._record(submission, remaining)  # nothing is awaited between the turn's end and this order
         finally:
-            await self._charge(submission.credits_used, remaining)
+            self._outside.set()
+        if shared:
+            await self._note_shared()
         self._desk.moved(self.row.index, JobState.RUNNING)
 
     async def finished(self, job: Job, generation: Generation) -> None:
@@ -140,17 +148,23 @@ class RowLedger:
     async def answered(self, credits: int | None) -> None:  # noqa: A002
         """It was taken and ended in one answer, without an id: rejected, say, and charged."""
         if self.turn is not None:
-            await self._charge(credits, None)
+            shared = self._charge(credits, None)
+            self.leave()
+            if shared:
+                await self._note_shared()
 
     def leave(self) -> None:
         """Let the next one through. Idempotent."""
+        self._end_turn()
+        self._outside.set()
+
+    # ---- inside
+
+    def _end_turn(self) -> None:
         turn, self.turn = self.turn, None
         if turn is not None:
             self._desk.turnstile.leave(turn)
         self._pass_on()
-        self._outside.set()
-
-    # ---- inside
 
     def _pass_on(self) -> None:
         if self._place is not None:
@@ -184,18 +198,19 @@ class RowLedger:
                 raise _unrecorded(self.row.index, submission, error) from error
             await anyio.sleep(delay)
 
-    async def _charge(self, credits: int | None, remaining: int | None) -> None:  # noqa: A002
-        """Settle what it took, and end the turn."""
+    def _charge(self, credits: int | None, remaining: int | None) -> bool:  # noqa: A002
+        """Settle what it took; whether somebody else moves the balance too."""
         desk = self._desk
         self._charged = credits
         desk.budget.settle(self.row.index, credits)
         desk.prices.learn(self.row.request, credits)
-        shared = desk.account.spent(credits, remaining)
-        self.leave()
-        if shared and not self._closed:
+        return desk.account.spent(credits, remaining)
+
+    async def _note_shared(self) -> None:
+        if not self._closed:
             _LOGGER.info("somebody else moves this account's balance: it can't tell what became of lost answers")
             with suppress(JournalError):
-                await desk.journal.set_setting(SHARED_AT, str(desk.account.shared_at))
+                await self._desk.journal.set_setting(SHARED_AT, str(self._desk.account.shared_at))
 
 
 async def take_back(desk: Desk, row: JournalRow) -> JobState:

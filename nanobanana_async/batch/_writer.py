@@ -1,8 +1,8 @@
 """A thread of its own for a SQLite connection, with group commit.
 
 Whatever waits when the thread is free goes into one transaction, so sixteen producers share one sync to disk. An
-order's future is settled after its commit, never before: who gets an answer may rely on it. An order that is in no
-hurry waits `LINGER` seconds for one that is, to share its transaction and its two turns of threads.
+order's future is settled after its commit, never before: who gets an answer may rely on it. One that is in no hurry
+may `linger` for one that is, to share its transaction and its two changes of threads.
 
 When one order of a group fails, the group is rolled back and each is run again by itself, so that the others don't
 suffer and nothing is half done. An order must therefore be repeatable; one that isn't (it drains an iterator) is run
@@ -27,7 +27,6 @@ T = TypeVar("T")
 Session: TypeAlias = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 MAX_GROUP = 512  # orders; beyond some dozen the sync is paid for, and nobody should wait for too many others
-LINGER = 0.01  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -60,10 +59,10 @@ class Writer:
         self._session = session
         self._explain = explain
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._gathered: list[_Order] = []
+        self._handing_over: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._live, name="nanobanana-journal", daemon=True)
         self._closing = False
-        self._patient: list[_Order] = []
-        self._patience: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Open the session. Raises: what the session raises."""
@@ -77,18 +76,17 @@ class Writer:
             await self.aclose()
             raise
 
-    async def run(self, work: Callable[[sqlite3.Connection], T], *, alone: bool = False, patient: bool = False) -> T:
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, alone: bool = False, linger: float = 0) -> T:
         """Run `work(connection)` and return its result once it is committed. Orders are run as they came.
+
+        It waits up to `linger` seconds for others to come.
 
         Raises: what `work` raises, and for SQLite's errors what `explain` makes of them; then nothing was written.
         """
         if self._closing:
             raise RuntimeError("the journal is closed")
         order = _Order(work, self._loop.create_future(), alone)
-        if patient:
-            self._wait_for_company(order)
-        else:
-            self._send(order)
+        self._gather(order, self._loop.time() + linger)
         result: T = await order.future
         return result
 
@@ -96,24 +94,28 @@ class Writer:
         """Commit what is waiting, leave the session, end the thread."""
         if not self._closing:
             self._closing = True
-            self._send(None)
+            self._hand_over()
+            self._orders.put(None)
         try:
             await asyncio.shield(self._ended.future)
         finally:  # at once, but for a cancelled close: then the loop waits, for nobody may find the folder half closed
             self._thread.join()
 
-    def _wait_for_company(self, order: _Order) -> None:
-        self._patient.append(order)
-        if self._patience is None:
-            self._patience = self._loop.call_later(LINGER, self._send)
+    def _gather(self, order: _Order, due: float) -> None:
+        """Hand it over by `due`, with those before it."""
+        self._gathered.append(order)
+        waiting = self._handing_over
+        if waiting is None or due < waiting.when():
+            if waiting is not None:
+                waiting.cancel()
+            self._handing_over = self._loop.call_at(due, self._hand_over)
 
-    def _send(self, *orders: _Order | None) -> None:
-        """Those that waited go first."""
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-        waited, self._patient = self._patient, []
-        for order in (*waited, *orders):
+    def _hand_over(self) -> None:
+        if self._handing_over is not None:
+            self._handing_over.cancel()
+            self._handing_over = None
+        orders, self._gathered = self._gathered, []
+        for order in orders:
             self._orders.put(order)
 
     # ---- in the thread

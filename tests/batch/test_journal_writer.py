@@ -184,13 +184,12 @@ async def test_a_session_that_does_not_open_leaves_no_thread(tmp_path):
 # ---- orders in no hurry -------------------------------------------------------------------------------------
 
 
-def patiently(bench, number):
-    return asyncio.ensure_future(bench.writer.run(lambda connection: insert(connection, number), patient=True))
+def patiently(bench, number, linger=60.0):
+    return asyncio.ensure_future(bench.writer.run(lambda connection: insert(connection, number), linger=linger))
 
 
-async def test_a_patient_order_goes_with_the_next_that_is_not(bench, monkeypatch):
+async def test_a_patient_order_goes_with_the_next_that_is_not(bench):
     """In one transaction, and before it: orders are run as they came."""
-    monkeypatch.setattr("nanobanana_async.batch._writer.LINGER", 60.0)
     patient = [patiently(bench, number) for number in (1, 2)]
     await asyncio.sleep(0)
     found = await bench.writer.run(lambda connection: connection.execute("SELECT n FROM t").fetchall())
@@ -201,12 +200,22 @@ async def test_a_patient_order_goes_with_the_next_that_is_not(bench, monkeypatch
 
 async def test_a_patient_order_is_not_left_alone_for_long(bench):
     """Nobody comes: it goes by itself."""
-    assert await asyncio.wait_for(patiently(bench, 1), 5) == 1
+    assert await asyncio.wait_for(patiently(bench, 1, linger=0.01), 5) == 1
 
 
-async def test_closing_commits_patient_orders(bench, monkeypatch):
+async def test_the_least_patient_order_says_when_all_go(bench):
+    """Those before it go along, those after it wait for themselves."""
+    first, second = patiently(bench, 1), patiently(bench, 2, linger=0.01)
+    assert await asyncio.wait_for(asyncio.gather(first, second), 5) == [1, 2]
+    third = patiently(bench, 3)
+    await asyncio.sleep(0)
+    assert len(bench.commits) == 1
+    await bench.writer.aclose()
+    assert await third == 3
+
+
+async def test_closing_commits_patient_orders(bench):
     """Their producers still wait."""
-    monkeypatch.setattr("nanobanana_async.batch._writer.LINGER", 60.0)
     order = patiently(bench, 1)
     await asyncio.sleep(0)
     await bench.writer.aclose()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import pytest
 from aiohttp import ClientSession, web
@@ -40,6 +41,24 @@ def told(folder):
 
 def fired(plan, kinds):
     return sum(plan.fired[f"submit:{kind}"] for kind in kinds)
+
+
+# ---- records
+
+
+async def test_when_a_post_may_go_out_every_answer_before_it_is_recorded(online, tmp_path, monkeypatch):
+    """The turn ends before the id is on disk, and yet no other intent is there without it."""
+    step, intents = Journal.intend, []
+
+    async def intend(journal, index, cost):
+        await step(journal, index, cost)
+        with closing(sqlite3.connect(tmp_path / "batch.db")) as connection:
+            intents.append([row for (row,) in connection.execute("SELECT idx FROM job WHERE state = 'intent'")])
+
+    monkeypatch.setattr(Journal, "intend", intend)
+    async with online(limit=4) as (_, client):
+        assert (await run(client, tmp_path, 12)).all_stored
+    assert intents == [[row] for row in range(12)]
 
 
 # ---- lost answers
