@@ -76,7 +76,7 @@ def main() -> None:
         print(f"open http://127.0.0.1:{chosen.port}", flush=True)
         # Pages keep a connection open; this is how long they may hold up the end.
         uvicorn.run(
-            make_app(chosen.folder), port=chosen.port, log_level="warning", timeout_graceful_shutdown=1, ws="none"
+            make_app(chosen.folder), port=chosen.port, log_level="warning", timeout_graceful_shutdown=5, ws="none"
         )
 
 

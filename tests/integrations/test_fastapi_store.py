@@ -31,7 +31,7 @@ IDS = st.text(min_size=1, max_size=40)
 def quick_beats(monkeypatch):
     """Workers are heard often, and given up soon."""
     monkeypatch.setattr(_adoption, "BEAT_SECONDS", 0.02)
-    monkeypatch.setattr(_store, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(_store, "SILENCE_SECONDS", 20.0)
 
 
 @asynccontextmanager

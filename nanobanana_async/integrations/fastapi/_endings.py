@@ -52,6 +52,10 @@ def end_with_job(record: JobRecord, job: Job) -> None:
 
 def too_late(record: JobRecord) -> ProblemError:
     """What has been submitted can't be cancelled."""
-    detail = "It has ended." if record.ended else "It has been submitted: it is paid, runs on, and can't be stopped."
+    detail = "It has been submitted: it is paid, runs on, and can't be stopped."
+    if record.ended:
+        detail = "It has ended."
+    elif record.status == JobStatus.SUBMITTING.value:
+        detail = "It is being submitted at this moment; try again to cancel it in case it is refused."
     facts = {"generation_id": record.generation_id, "credits_used": record.credits_used}
     return problem(409, "too-late", "Too late to cancel", detail, **facts)
