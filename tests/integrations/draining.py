@@ -1,12 +1,14 @@
 """Workers in processes of their own, to be killed, stopped and woken; the emulator and the coordinator live here.
 
 Run as a program it is a nursery: it has everything imported, and forks a worker for each line that it reads, which
-saves a start of Python each. A line is `REDIS URL ACCOUNT`. A worker tells when it has begun; SIGTERM lets it finish.
+saves a start of Python each. A line is `REDIS URL ACCOUNT LEASE`. A worker tells when it has begun; SIGTERM lets it
+finish.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -30,8 +32,11 @@ from nanobanana_async.integrations.taskiq import drain_on, redis_broker, serve
 
 KEY = "nb_test"
 HURRY = Patience(confirm_delay=0.05, network_interval=0.05, answer_timeout=2.0, outputs_interval=1.0)
-TERMS = Terms(slice_seconds=30.0, lease_seconds=1.0, answer_timeout=1.0, patience=HURRY)
+LEASE_SECONDS = 5.0  # a lease that is too short for a busy machine is lost again and again
+ANSWER_SECONDS = 1.0
 DOUBTFUL = ("lost", "uncertain")
+MOST_SECONDS = 120.0  # for what takes some: a test that hangs tells nothing
+PR_SET_PDEATHSIG = 1  # a nursery that is killed leaves nobody behind
 BORN: set[int] = set()  # the nursery's workers that live
 TOLD = {"stored", "completed", "failed", "rejected", *DOUBTFUL}
 
@@ -46,6 +51,8 @@ def nurse() -> None:
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            with suppress(AttributeError):  # only Linux has it
+                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             try:
                 asyncio.run(work(*line.split()))
             finally:
@@ -73,12 +80,13 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())  # in one piece, whoever else writes
 
 
-async def work(redis: str, url: str, account: str) -> None:
+async def work(redis: str, url: str, account: str, lease: str) -> None:
     """One worker, until SIGTERM."""
+    terms = Terms(slice_seconds=30.0, lease_seconds=float(lease), answer_timeout=ANSWER_SECONDS, patience=HURRY)
     async with (
         RedisLimiter(redis, account=account, lease_seconds=3.0, submit_seconds=1.0) as limiter,
         Client(KEY, base_url=url, poll=0.02, limiter=limiter) as client,
-        Worker(client, redis, account=account, terms=TERMS) as worker,
+        Worker(client, redis, account=account, terms=terms) as worker,
     ):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
         say("begun", os.getpid())
@@ -91,8 +99,9 @@ async def work(redis: str, url: str, account: str) -> None:
 class Nursery:
     """`async with Nursery(redis, url) as nursery`, then `await nursery.start()`."""
 
-    def __init__(self, redis: str, url: str) -> None:
+    def __init__(self, redis: str, url: str, *, lease_seconds: float = LEASE_SECONDS) -> None:
         self.redis, self.url, self.account = redis, url, account_id(KEY, url)
+        self._lease_seconds = lease_seconds
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
@@ -120,10 +129,13 @@ class Nursery:
         """A worker more; its pid, once it takes messages."""
         assert self._process.stdin is not None
         async with self._asking:
-            self._process.stdin.write(f"{self.redis} {self.url} {self.account}\n".encode())
+            self._process.stdin.write(f"{self.redis} {self.url} {self.account} {self._lease_seconds}\n".encode())
             pid = await self._born.get()
         self.alive.append(pid)
-        await self._told("begun", pid)
+        begun, gone = self._told("begun", pid), self._told("gone", pid)
+        await asyncio.wait((begun, gone), timeout=MOST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not begun.done():
+            raise RuntimeError(f"worker {pid} did not begin; it ended: {gone.done()}")
         return pid
 
     async def kill(self, pid: int) -> None:
@@ -148,7 +160,12 @@ class Nursery:
         """Let it finish; its exit code."""
         self.alive.remove(pid)
         os.kill(pid, signal.SIGTERM)
-        return await self._told("gone", pid)
+        try:
+            async with asyncio.timeout(MOST_SECONDS):
+                return await asyncio.shield(self._told("gone", pid))
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            raise
 
     def _told(self, what: str, pid: int) -> asyncio.Future[int]:
         return self._news.setdefault((what, pid), asyncio.get_running_loop().create_future())
@@ -164,17 +181,20 @@ class Nursery:
 
 
 @asynccontextmanager
-async def coordinated(redis: str, url: str, folder: Path, **options: Any) -> AsyncIterator[DistributedBatch]:
-    """A coordinator in this process."""
+async def coordinated(
+    redis: str, url: str, folder: Path, *, most_seconds: float | None = MOST_SECONDS, **options: Any
+) -> AsyncIterator[DistributedBatch]:
+    """A coordinator in this process. Raises: TimeoutError for a block that does not end."""
     account = account_id(KEY, url)
     broker = redis_broker(redis, account)
     kick = drain_on(broker)
     await broker.startup()
     try:
         async with Client(KEY, base_url=url) as client:
-            given = {"patience": HURRY, "kick": kick, **options}
+            given = {"patience": HURRY, "kick": kick, "answer_timeout": LEASE_SECONDS + ANSWER_SECONDS, **options}
             async with DistributedBatch(client, folder, redis, account=account, **given) as batch:
-                yield batch
+                async with asyncio.timeout(most_seconds):
+                    yield batch
     finally:
         await broker.shutdown()
 

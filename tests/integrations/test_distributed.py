@@ -38,7 +38,7 @@ async def test_one_worker_is_killed_and_one_is_added(redis_server, tmp_path):
 
 async def test_kills_and_pauses_at_any_moment(redis_server, tmp_path):
     """A kill leaves one doubt at most; a worker that slept through its lease does no harm when it wakes."""
-    async with Emulator(**SERVICE) as emulator, Nursery(redis_server.url, emulator.url) as nursery:
+    async with Emulator(**SERVICE) as emulator, Nursery(redis_server.url, emulator.url, lease_seconds=2.0) as nursery:
         first, second, _ = await asyncio.gather(*(nursery.start() for _ in range(3)))
         async with coordinated(redis_server.url, emulator.url, tmp_path / "out") as batch:
             await batch.add(f"cat {number}" for number in range(80))
@@ -47,13 +47,14 @@ async def test_kills_and_pauses_at_any_moment(redis_server, tmp_path):
             os.kill(second, signal.SIGSTOP)
             await emulator.ledger.until(lambda: emulator.ledger.credits_charged >= 20)
             await nursery.kill(first)
-            await asyncio.wait((running,), timeout=2.5)  # longer than its lease, which others can only wait for
+            await asyncio.wait((running,), timeout=3.5)  # longer than its lease, which others can only wait for
             os.kill(second, signal.SIGCONT)
             await running
+            assert await nursery.end(second) == 0  # what it had running is at home
+            await batch.run()  # takes over what it told when the batch was over
         found = compare(tmp_path / "out", emulator.ledger)
     assert not found.charged_twice
     assert not found.untold
     assert found.doubts <= 2
     assert found.statuses["stored"] + found.doubts == 80
-    late = found.files - found.statuses["stored"]  # stored by the worker that slept, after its row was judged
-    assert 0 <= late <= found.doubts
+    assert found.files == found.statuses["stored"]

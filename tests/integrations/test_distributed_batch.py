@@ -8,17 +8,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from draining import HURRY, KEY, compare, coordinated
+from draining import HURRY, KEY, MOST_SECONDS, compare, coordinated
 from hypothesis import given
 from hypothesis import strategies as st
 from taskiq import InMemoryBroker
 
 from nanobanana_async import BatchError, BudgetExceededError, Client, GenerateRequest, InsufficientCreditsError
-from nanobanana_async.batch import BatchRunner, JobState, read_manifest
+from nanobanana_async.batch import BatchRunner, JobState, Journal, read_manifest
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
 from nanobanana_async.integrations._account import account_id
 from nanobanana_async.integrations.distributed import DistributedBatch, Terms, Worker
 from nanobanana_async.integrations.distributed._handing import from_ranges, shard_rows, to_ranges
+from nanobanana_async.integrations.distributed._late import PAST
 from nanobanana_async.integrations.distributed._rows import RowRecord, ShardRow, decode_shard, encode_shard
 from nanobanana_async.integrations.taskiq import drain_on, open_worker, serve
 
@@ -38,7 +39,8 @@ async def working(redis, url, **options):
             yield worker
         finally:
             worker.stop()
-            await serving
+            async with asyncio.timeout(MOST_SECONDS):
+                await serving
 
 
 @pytest.fixture
@@ -169,6 +171,26 @@ async def test_lost_answers_are_judged_over_all_workers(redis_server, tmp_path):
         assert emulator.ledger.credits_charged == 25
 
 
+async def test_an_answer_that_comes_when_all_is_over_is_taken_over(redis_server, tmp_path):
+    """Its worker slept, and wakes with the id of a row that was judged lost: it is fetched, for no further credit."""
+    faults = FaultPlan(Fault("submit", "reset_after", times=1, after=3))
+    async with (
+        Emulator(**SERVICE, faults=faults) as emulator,
+        working(redis_server.url, emulator.url) as worker,
+        coordinated(redis_server.url, emulator.url, tmp_path, retry_failed=True) as batch,
+    ):
+        await batch.add(cats(8))
+        assert (await batch.run()).rows(JobState.LOST) == 1
+        [lost] = [row for row in read_manifest(tmp_path) if row.status.value == "lost"]
+        [entry] = [entry for entry in emulator.ledger.charged() if entry.prompt == lost.prompt]
+        [name] = json.loads(Journal.peek_setting(tmp_path, PAST))
+        assert await worker.book.accept(name, 0, lost.index, "nonce", (entry.generation_id, 1, None)) == "late"
+        assert (await batch.run()).all_stored
+    assert emulator.ledger.credits_charged == 8
+    [row] = [row for row in read_manifest(tmp_path) if row.prompt == lost.prompt]
+    assert (row.generation_id, row.credits, len(row.files)) == (entry.generation_id, 1, 1)
+
+
 async def test_new_rows_are_handed_out_beside_the_old_ones(redis_server, emulator, tmp_path):
     """An input may grow while workers are at it."""
     await leave_alone(redis_server.url, emulator.url, tmp_path, cats(5))
@@ -182,11 +204,12 @@ async def test_new_rows_are_handed_out_beside_the_old_ones(redis_server, emulato
 
 
 async def test_a_redis_that_has_forgotten_makes_rows_uncertain(redis_server, emulator, tmp_path):
-    """Nobody can tell any more which were sent; none is sent again unasked, and what is known to be paid is fetched."""
+    """If the balance can't tell that nothing was taken: none is sent again unasked."""
     await leave_alone(redis_server.url, emulator.url, tmp_path, cats(6))
     redis_server.run("FLUSHALL")
+    emulator.account(KEY).credits -= 1  # for a worker that died, or somebody else
     async with working(redis_server.url, emulator.url):
-        async with coordinated(redis_server.url, emulator.url, tmp_path) as batch:
+        async with coordinated(redis_server.url, emulator.url, tmp_path, answer_timeout=0.1) as batch:
             summary = await batch.run()
         assert summary.rows(JobState.UNCERTAIN) == 6
         assert emulator.ledger.credits_charged == 0

@@ -290,5 +290,21 @@ async def test_a_batch_that_redis_has_lost_is_not_begun_by_accident(desk, redis_
     redis_server.run("FLUSHALL")
     assert not await desk.book.begin("b", {}, fresh=False)
     assert await desk.intend("one", 0, "n") == "gone"
-    assert await desk.accept(0, "n", "g0") == "gone"
     assert redis_server.run("DBSIZE") == 0
+
+
+async def test_what_is_told_of_a_batch_that_is_forgotten_is_kept(desk, redis_server):
+    """A paid id that comes late, and its image; in whatever order they are told again."""
+    redis_server.run("FLUSHALL")
+    assert await desk.accept(0, "n", "g0") == "late"
+    stored = RowRecord(state=JobState.STORED, generation_id="g0", files=("images/0.png",))
+    assert await desk.book.record("b", 0, 0, stored) == "late"
+    running = RowRecord(state=JobState.RUNNING, generation_id="g0", credits=1)
+    await desk.book.tell_again("b", {0: running, 1: running})
+    told = await desk.book.late("b")
+    assert (told[0].state, told[0].credits, told[0].files) == (JobState.STORED, 1, stored.files)
+    assert (told[1].state, told[1].generation_id) == (JobState.RUNNING, "g0")
+    assert await desk.accept(0, "m", "g1") == "twice"
+    await desk.begin()
+    await desk.book.tell_again("b", {2: running})  # nothing was forgotten
+    assert 2 not in await desk.book.late("b")

@@ -49,6 +49,27 @@ async def test_a_redis_that_is_restarted_is_waited_for(own_redis, tmp_path):
     assert emulator.ledger.credits_charged == 40
 
 
+async def test_a_redis_that_is_flushed_in_the_middle_is_filled_again(redis_server, tmp_path):
+    """Workers tell again what they told, the balance says that there is nothing else, and the run goes on."""
+    async with (
+        Emulator(**SERVICE) as emulator,
+        Client(KEY, base_url=emulator.url, poll=0.02) as client,
+        Worker(client, redis_server.url, account=account_id(KEY, emulator.url), terms=TERMS) as worker,
+        coordinated(redis_server.url, emulator.url, tmp_path, answer_timeout=5.0) as batch,
+    ):
+        serving = asyncio.create_task(serve(worker, redis_server.url))
+        await batch.add(f"cat {number}" for number in range(40))
+        running = asyncio.create_task(batch.run())
+        await emulator.ledger.until(lambda: emulator.ledger.credits_charged >= 15)
+        redis_server.run("FLUSHALL")
+        summary = await running
+        worker.stop()
+        await serving
+    assert summary.all_stored, summary.stopped_by
+    assert emulator.ledger.credits_charged == summary.credits_used == 40
+    assert emulator.ledger.peak_active <= SERVICE["limit"]
+
+
 async def test_a_worker_leaves_though_a_cancellation_is_swallowed(redis_server, monkeypatch):
     """redis-py does that now and then; taskiq cancels once, and would wait for ever."""
     read, reading, swallowed = Redis.xreadgroup, asyncio.Event(), asyncio.Event()

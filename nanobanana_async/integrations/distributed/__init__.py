@@ -23,21 +23,28 @@ doubt and is judged by the balance, while no worker submits (`_judging`): not ta
 `lost`; if the balance can't tell, `uncertain`. It is never sent again unless it is known not to be taken, or the user
 asked for it.
 
+**What comes late** is never refused. A worker that slept wakes with the answer to a submission that was judged
+meanwhile, or with its image: the truth replaces the judgement. If the whole batch is over by then, Redis keeps it for a
+month, and the next run of the same folder takes it over before it sends anything (`_late`).
+
 What is left: a worker that is stopped for longer than lease and deadline together, exactly between the look at its
 lease and the kernel's taking of the request, microseconds later, and then goes on, sends a request that was judged not
 taken. No client can close that gap, since the service knows no fences. The book tells of it (`twice`).
 
 **When Redis goes away** no intent is possible, so nothing is submitted; what runs is watched and downloaded, and what
-came of it is told when Redis is back. When Redis has forgotten the batch, rows not known to be otherwise are
-`uncertain`. Redis should keep an append-only file (`appendonly yes`); with `appendfsync everysec` a power cut of its
-machine may lose a second.
+came of it is told when Redis is back. When Redis has forgotten the batch, workers tell again what they told lately
+(`_retelling`), and the coordinator waits until no submission can be on its way and reads the balance. If it is what the
+rows explain, nothing else was taken: what nobody told of is handed out anew. If not (a worker died as well, or
+somebody else spends on the account), those rows are `uncertain` (`_recovery`). Redis should keep an append-only file
+(`appendonly yes`); with `appendfsync everysec` a power cut of its machine may lose a second.
 
     _batch      hands out and finishes         _worker    lease, claims, slices
     _handing    which row in which shard       _slice     one slice of one shard
     _watching   sums; rows into the journal    _shard     its rows and their steps    _ledger  one row's steps
     _sweeping   shards that nobody works on    _judging   lost answers                _lease   who may submit
     _book       all steps, one script each (lua/)         _storage   where shards and images are
-    _beside     tasks that end with a block
+    _late       what came when all was over    _recovery  a Redis that has forgotten       _retelling  its workers' part
+    _beside     tasks that end with a block    _pages     a journal's rows
 """
 
 from ._batch import DistributedBatch

@@ -7,13 +7,13 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import anyio
 
 from ..._client import Client
-from ..._exceptions import BatchError, JournalError, NanoBananaError
+from ..._exceptions import BatchError, JobCancelledError, NanoBananaError
 from ..._references import encode_references
 from ...batch._events import BatchProgress, BatchSummary
 from ...batch._gallery import GALLERY_FILE
@@ -23,20 +23,24 @@ from ...batch._run import Run, committed
 from ...batch._runner import DISTRIBUTED, BatchRunner
 from ...batch._submitting import DOUBTFUL, written_off
 from ._beside import beside
-from ._book import Book, BookError, connect
+from ._book import Book, ForgottenError, connect
 from ._handing import Plan, from_ranges
 from ._judging import Settler
+from ._late import Latecomers
+from ._lease import LEASE_SECONDS
+from ._pages import every, rows_of
+from ._recovery import Recovery
 from ._rows import RowRecord, ShardRow, encode_shard
 from ._stops import stopped_by
 from ._storage import Storage, open_storage, shard_file
 from ._sweeping import Kick, tell
 from ._watching import Watch
+from ._worker import ANSWER_MARGIN
 
 _LOGGER = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 60.0  # for a Redis that is away, before the coordinator leaves
-_PAGE = 500
-_LOST = "Redis lost the batch while workers had this row: it may be charged; --uncertain retry sends it again"
+MOST_FORGOTTEN = 5  # times that Redis may lose a batch in one run: one that evicts keys is of no use
 
 
 class DistributedBatch(BatchRunner):
@@ -45,7 +49,8 @@ class DistributedBatch(BatchRunner):
     `run()` hands out what is open and watches until all is done. `stop()`, or cancelling it, leaves the workers at
     work; the next `run()`, with the same folder and Redis, takes up what they did meanwhile. `kick` tells workers of a
     shard; a message that is lost is sent again. `store` is the URL of an object store for the images, if the folder is
-    not one that all workers see.
+    not one that all workers see. `answer_timeout` is how long a worker's submission may be on its way, in seconds,
+    waited for when Redis has lost the batch; by default a lease and then the client's deadline, as for the dead.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class DistributedBatch(BatchRunner):
         account: str,
         kick: Kick,
         store: str | None = None,
+        answer_timeout: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(client, folder, **options)
@@ -64,7 +70,15 @@ class DistributedBatch(BatchRunner):
         self._account = account
         self._kick = kick
         self._store = store
+        patient = LEASE_SECONDS + client.timeouts.submit_timeout + ANSWER_MARGIN
+        self._answer_timeout = patient if answer_timeout is None else answer_timeout
         self._watch: Watch | None = None
+        self._late = set[int]()  # rows that came late, to be handed out
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._latecomers = Latecomers(self._journal)
+        return self
 
     def progress(self) -> BatchProgress:
         """The sums of this moment, over all workers."""
@@ -80,13 +94,9 @@ class DistributedBatch(BatchRunner):
         doubtful, over = 0, False
         try:
             async with self._open_book() as book, open_storage(self.folder, self._store) as storage:
-                self._watch = self._new_watch(book)
-                plan = await self._hand_out(book, storage)
-                over = await self._watched(plan, self._watch)
-                doubtful = (await book.state(plan.batch)).doubtful
-                if over:
-                    await self._finish(book, storage, plan, doubtful)
-                    doubtful = 0
+                over, doubtful = await self._rounds(book, storage)
+        except JobCancelledError:  # stopped while it judged
+            self._brake.pull()
         except NanoBananaError as error:
             self._brake.pull(error)
         finally:
@@ -102,6 +112,32 @@ class DistributedBatch(BatchRunner):
             interrupted=brake.pulled and brake.reason is None and not over,
             stopped_by=brake.reason,
         )
+
+    # ---- rounds
+
+    async def _rounds(self, book: Book, storage: Storage) -> tuple[bool, int]:
+        """Whether all is done, and what is in doubt. One round, or more when Redis forgets or something comes late."""
+        forgotten = 0
+        while True:
+            try:
+                over, doubtful = await self._round(book, storage)
+            except ForgottenError:
+                forgotten += 1
+                if forgotten > MOST_FORGOTTEN or self._brake.pulled:
+                    raise
+            else:
+                if over is not None:
+                    return over, doubtful
+
+    async def _round(self, book: Book, storage: Storage) -> tuple[bool | None, int]:
+        """Hand out and watch. None: all was done, but there is something more. Raises: ForgottenError, and others."""
+        self._watch = self._new_watch(book)
+        plan = await self._hand_out(book, storage)
+        over = await self._watched(plan, self._watch)
+        doubtful = (await book.state(plan.batch)).doubtful
+        if not over:
+            return False, doubtful
+        return (True, 0) if await self._finish(book, storage, plan, doubtful) else (None, doubtful)
 
     # ---- before
 
@@ -129,14 +165,16 @@ class DistributedBatch(BatchRunner):
     async def _hand_out(self, book: Book, storage: Storage) -> Plan:
         """Go on with what was handed out before, and hand out what is not."""
         plan, again = await self._known_plan(book), set[int]()
+        self._late |= await self._latecomers.take_over(book, plan)
         if plan is None:
             plan = await self._new_plan(book)
         else:
             await self._catch_up(plan)
             again = await self._requeued()
-        plan = plan.with_shards(await self._not_handed_out(plan, again))
+        plan = plan.with_shards(await self._not_handed_out(plan, again | self._late))
+        self._late.clear()
         await self._journal.set_setting(DISTRIBUTED, plan.to_json())  # from here on nobody else may send them
-        await Settler(book, self._client, self._options.patience).witness(self._brake)
+        await self._witness(book, plan)
         known = (await book.state(plan.batch)).shards
         for number in range(known, len(plan.shards)):
             await self._hand_out_one(book, storage, plan, number)
@@ -155,8 +193,31 @@ class DistributedBatch(BatchRunner):
             )
         if await book.begin(plan.batch, self._meta(), fresh=False):
             return plan
-        await self._give_up(plan)
+        await self._recovery().judge(book, plan)
         return None
+
+    async def _witness(self, book: Book, plan: Plan) -> None:
+        """The balance at a moment when nothing is on its way, for whoever judges later."""
+        settler = Settler(book, self._client, self._options.patience)
+        balance = await settler.witness(self._brake, lambda: self._spent(plan))
+        if balance is not None:
+            await self._recovery().note(plan.batch, *balance)
+
+    async def _spent(self, plan: Plan) -> int:
+        """As the journal has it, once it has what Redis has."""
+        await self._catch_up(plan)
+        return (await self._journal.counts()).credits
+
+    def _recovery(self) -> Recovery:
+        return Recovery(
+            self._journal,
+            self._client,
+            self._latecomers,
+            brake=self._brake,
+            teller=self._teller,
+            patience=self._options.patience,
+            answer_timeout=self._answer_timeout,
+        )
 
     async def _new_plan(self, book: Book) -> Plan:
         """A new batch in Redis; what an earlier run left here is judged first."""
@@ -188,18 +249,6 @@ class DistributedBatch(BatchRunner):
             "max_attempts": options.max_attempts,
         }
 
-    async def _give_up(self, plan: Plan) -> None:
-        """Redis has lost the batch: whatever is not known to be otherwise may have been sent."""
-        doubtful = []
-        for text in plan.shards:
-            indexes = set(from_ranges(text))
-            for row in await self._rows_of(indexes, JobState.READY, JobState.INTENT):
-                record = RowRecord(state=JobState.UNCERTAIN, attempts=max(1, row.attempts), cost=row.cost, error=_LOST)
-                doubtful.append(record.snapshot(row.index))
-        await self._journal.mirror(doubtful, {DISTRIBUTED: ""})
-        if doubtful:
-            self._teller.say(f"Redis has lost the batch: what became of {len(doubtful):,} rows is not known")
-
     async def _catch_up(self, plan: Plan) -> None:
         assert self._watch is not None
         while await self._watch.take_over(plan.batch):
@@ -211,7 +260,7 @@ class DistributedBatch(BatchRunner):
         if not self._options.retry_failed:
             return found
         states = (JobState.FAILED, JobState.LOST)
-        async for row in self._all(*states):
+        async for row in every(self._journal, *states):
             if row.attempts < self._options.max_attempts:
                 found.add(row.index)
         await self._journal.requeue(*states, indexes=sorted(found))
@@ -221,36 +270,19 @@ class DistributedBatch(BatchRunner):
         states = [JobState.READY, JobState.RUNNING, JobState.COMPLETED]
         if self._options.uncertain == "retry":
             states.append(JobState.UNCERTAIN)
-        return [row.index async for row in self._all(*states) if row.index > plan.upto or row.index in again]
-
-    async def _all(self, *states: JobState) -> AsyncIterator[JournalRow]:
-        cursor = -1
-        while rows := await self._journal.unfinished(*states, limit=_PAGE, after=cursor):
-            cursor = rows[-1].index
-            for row in rows:
-                yield row
+        return [row.index async for row in every(self._journal, *states) if row.index > plan.upto or row.index in again]
 
     # ---- a shard
 
     async def _hand_out_one(self, book: Book, storage: Storage, plan: Plan, number: int) -> None:
         """Its file first, then Redis, then the message: each may be lost, and is made good by the next."""
         states = (JobState.READY, JobState.RUNNING, JobState.COMPLETED, JobState.UNCERTAIN)
-        rows = await self._rows_of(set(from_ranges(plan.shards[number])), *states)
+        rows = await rows_of(self._journal, set(from_ranges(plan.shards[number])), *states)
         asked = [await _shard_row(row) for row in rows]
         await storage.write(shard_file(plan.batch, number), encode_shard(asked))
         tried = {row.index: RowRecord.of(row) for row in rows if row.attempts or row.state is not JobState.READY}
         await book.hand_out(plan.batch, number, len(rows), tried, Watch.PATIENCE)
         await tell(self._kick, plan.batch, number)
-
-    async def _rows_of(self, indexes: set[int], *states: JobState) -> list[JournalRow]:
-        found, cursor = list[JournalRow](), min(indexes) - 1
-        while len(found) < len(indexes):
-            page = await self._journal.unfinished(*states, limit=_PAGE, after=cursor)
-            found += [row for row in page if row.index in indexes]
-            if not page or page[-1].index >= max(indexes):
-                break
-            cursor = page[-1].index
-        return found
 
     # ---- the watch and the end
 
@@ -262,18 +294,26 @@ class DistributedBatch(BatchRunner):
             self._brake.pull(stopped_by(stopped))
         return watch.over
 
-    async def _finish(self, book: Book, storage: Storage, plan: Plan, doubtful: int) -> None:
-        """Everything is in the journal: from here on it is a batch as any other."""
+    async def _finish(self, book: Book, storage: Storage, plan: Plan, doubtful: int) -> bool:
+        """Everything is in the journal: from here on it is a batch as any other. False when something came late."""
+        self._late |= await self._latecomers.take_over(book, plan)
+        if self._late or not await book.forget(plan.batch):
+            return False
+        counts = await self._journal.counts()
+        if any(counts.by_state[state].rows for state in (JobState.LOST, JobState.UNCERTAIN)):
+            await self._latecomers.expect(plan.batch)
+        else:
+            await self._latecomers.expect_none()
         await self._outputs.write()
         for name in (MANIFEST_FILE, GALLERY_FILE):
             await storage.publish(self.folder / name)
         in_all = doubtful + await written_off(self._journal)
         await self._journal.mirror((), {DISTRIBUTED: "", DOUBTFUL: str(in_all)})
         try:
-            await book.forget(plan.batch)
             await storage.remove(shard_file(plan.batch, number) for number in range(len(plan.shards)))
-        except (BookError, BatchError, JournalError) as error:
+        except BatchError as error:
             _LOGGER.warning("what the workers no longer need could not be removed: %s", error)
+        return True
 
 
 async def _shard_row(row: JournalRow) -> ShardRow:

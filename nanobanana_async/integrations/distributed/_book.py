@@ -34,6 +34,10 @@ class BookError(JournalError):
     """Redis can't be reached, or has lost the batch."""
 
 
+class ForgottenError(BookError):
+    """Redis has lost the batch."""
+
+
 class ShardLostError(BatchError):
     """The shard belongs to another worker by now, or its batch has stopped."""
 
@@ -124,7 +128,7 @@ class Book:
         return bool(await self._call("hand_out", batch, shard, rows, _ms(delay), json.dumps(records)) == "new")
 
     async def state(self, batch: str) -> BatchState:
-        """The sums of this moment. Raises: BookError when Redis has lost the batch."""
+        """The sums of this moment. Raises: ForgottenError when Redis has lost the batch."""
         pairs, workers, busy = await self._call("state", batch)
         told = dict(zip(pairs[::2], pairs[1::2], strict=True))
         if not told:
@@ -204,16 +208,28 @@ class Book:
     async def accept(
         self, batch: str, shard: int, index: int, nonce: str, told: tuple[str | None, int | None, int | None]
     ) -> str:
-        """The intent was taken: its id, what it took, what is left. `ok`, `twice` or `gone`."""
+        """The intent was taken: its id, what it took, what is left. `ok`, `twice`; `late`: the batch is over."""
         return str(await self._keep("accept", batch, shard, index, nonce, *("" if v is None else v for v in told)))
 
     async def record(self, batch: str, shard: int, index: int, record: RowRecord) -> str:
-        """What came of a row."""
+        """What came of a row. `ok`; `late` for a batch that is over; `other` if another generation is the row's."""
         return str(await self._keep("record", batch, shard, index, record.to_json()))
 
     async def doubt(self, batch: str, shard: int, index: int, nonce: str) -> None:
         """No answer will come to this intent."""
         await self._keep("doubt", batch, shard, index, nonce)
+
+    # ---- what comes late
+
+    async def late(self, batch: str) -> dict[int, RowRecord]:
+        """What was told of a batch's rows when it was over or forgotten."""
+        found = await self._call("late", batch)
+        return {int(i): RowRecord.from_json(text) for i, text in zip(found[::2], found[1::2], strict=True)}
+
+    async def tell_again(self, batch: str, records: Mapping[int, RowRecord]) -> None:
+        """What was told before, kept as late if Redis has lost the batch."""
+        told = {str(index): record.to_dict() for index, record in records.items()}
+        await self._call("tell_again", batch, json.dumps(told))
 
     # ---- judging
 
@@ -262,8 +278,8 @@ class Book:
 _SUMS = ("shards", "ended", "base", "spent", "reserved", "doubtful", "twice")
 
 
-def _gone(batch: str) -> BookError:
-    return BookError(f"Redis knows no batch {batch}: it was flushed, or is another server")
+def _gone(batch: str) -> ForgottenError:
+    return ForgottenError(f"Redis knows no batch {batch}: it was flushed, or is another server")
 
 
 def _ms(seconds: float) -> int:

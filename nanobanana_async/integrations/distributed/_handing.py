@@ -33,6 +33,11 @@ class Plan:
         new = tuple(to_ranges(rows[at : at + size]) for at in range(0, len(rows), size))
         return replace(self, shards=self.shards + new, upto=max([self.upto, *rows[-1:]]))
 
+    def shard_of(self, index: int) -> int | None:
+        """The newest shard that has this row."""
+        found = [number for number, text in enumerate(self.shards) if index in set(from_ranges(text))]
+        return found[-1] if found else None
+
     def to_json(self) -> str:
         """As it stands in the journal."""
         return json.dumps([self.batch, self.account, self.server, self.shards, self.upto])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -62,11 +62,16 @@ class Settler:
                     await brake.rest(WAIT_INTERVAL if pending else LOOK_INTERVAL)
         raise JobCancelledError("stopped before the balance could be read; the next slice judges")
 
-    async def witness(self, brake: Brake) -> None:
-        """Read the balance while nothing is on its way, so that it is known from where our spending counts."""
+    async def witness(self, brake: Brake, spent: Callable[[], Awaitable[int]]) -> tuple[int, int] | None:
+        """Read the balance while nothing is on its way, so that it is known from where our spending counts.
+
+        Returns it, and what was spent at that moment. None when that is not to be had now.
+        """
         async with self._judging, self._hold() as token:
-            if await self._is_quiet(token, brake):
-                await self._book.witness(token, await self._balance(token, brake))
+            if not await self._is_quiet(token, brake):
+                return None
+            sum_now, balance = await spent(), await self._balance(token, brake)
+            return (balance, sum_now) if await self._book.witness(token, balance) else None
 
     async def _judged(self, brake: Brake) -> bool:
         """Whether the doubts are judged now."""

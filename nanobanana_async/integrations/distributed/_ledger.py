@@ -109,9 +109,10 @@ class ShardLedger:
         finally:
             self._prices.learn(self.row.request, submission.credits_used)
             self.leave()
-        if word != "ok":
-            why = "was paid twice" if word == "twice" else "is paid, but its batch is over or forgotten"
-            _LOGGER.error("row %s %s: nanobanana get %s brings it", self.row.index, why, told)
+        if word == "twice":
+            _LOGGER.error("row %s was paid twice: nanobanana get %s brings it", self.row.index, told)
+        elif word == "late":
+            _LOGGER.warning("row %s is paid, its batch is over: the next run takes note of %s", self.row.index, told)
 
     async def finished(self, job: Job, generation: Generation) -> None:
         """Its links are known, or that there are none."""

@@ -64,6 +64,7 @@ class RowRecord:
             urls=row.urls,
             expires_at=row.expires_at,
             created_at=row.created_at,
+            files=row.files,
             error=row.error,
         )
 

@@ -12,7 +12,7 @@ from ..._exceptions import BudgetExceededError, ContentRejectedError
 from ..._models import Generation, Submission
 from ..._wire import failure_of
 from ...batch._journal_rows import ASIDE, JobState, JournalRow
-from ._book import Book, BookError, ShardLostError
+from ._book import Book, ForgottenError, ShardLostError
 from ._lease import Lease
 from ._rows import RowRecord
 from ._storage import Storage
@@ -50,6 +50,7 @@ class Shard:
     storage: Storage
     rows: dict[int, JournalRow]
     max_attempts: int
+    told: dict[int, RowRecord] = field(default_factory=dict)  # what this slice told of rows that are paid or ended
     left: set[int] = field(default_factory=set)  # paid rows that this slice can't take further
     changes: int = 0
     stored_now: int = 0
@@ -103,12 +104,13 @@ class Shard:
         self._put(row.index, state=row.state, cost=row.cost, attempts=row.attempts)
 
     async def accept(self, index: int, nonce: str, submission: Submission) -> str:
-        """Taken, and paid: the book knows when this returns. `ok`, `twice` or `gone`."""
+        """Taken, and paid: the book knows when this returns. `ok`, `twice` or `late`."""
         told = (submission.generation_id, submission.credits_used, submission.remaining_credits)
         word = await self.book.accept(self.claim.batch, self.claim.shard, index, nonce, told)
-        if word == "ok":
+        if word != "twice":
             credits_used = submission.credits_used
             self._put(index, state=JobState.RUNNING, generation_id=submission.generation_id, credits=credits_used)
+            self.told[index] = RowRecord.of(self.rows[index])
         return word
 
     async def doubt(self, index: int, nonce: str) -> None:
@@ -158,10 +160,10 @@ class Shard:
         await self._record(index, record)
 
     async def _record(self, index: int, record: RowRecord) -> None:
-        if await self.book.record(self.claim.batch, self.claim.shard, index, record) == "gone":
-            raise _lost(self.claim)
+        await self.book.record(self.claim.batch, self.claim.shard, index, record)
         known = {name: value for name in _TOLD if (value := getattr(record, name))}
         self._put(index, state=record.state, **known)
+        self.told[index] = RowRecord.of(self.rows[index])
 
     def _put(self, index: int, **values: object) -> None:
         self.changes += 1
@@ -192,8 +194,4 @@ def _check(word: str, claim: Claim, cost: int | None) -> None:
                 f"the next request costs {cost} credits, but only {left} of the budget are left; "
                 "run again with a larger --max-credits"
             )
-    raise _lost(claim)
-
-
-def _lost(claim: Claim) -> BookError:
-    return BookError(f"Redis knows no batch {claim.batch}: it was flushed, or is another server")
+    raise ForgottenError(f"Redis knows no batch {claim.batch}: it was flushed, or is another server")

@@ -21,6 +21,7 @@ from ...batch._turnstile import Turnstile
 from ._book import Book, BookError, ShardLostError, connect
 from ._judging import Settler
 from ._lease import LEASE_SECONDS, Lease
+from ._retelling import Recollection
 from ._rows import decode_shard
 from ._shard import Claim, Shard
 from ._slice import Slice, SliceOptions
@@ -87,6 +88,7 @@ class Worker:
         self._running: set[Slice] = set()  # two of one shard for a moment, if its lease was lost and taken anew
         self.stopping = False
         self._on_stop: list[Callable[[], None]] = []
+        self._recollection = Recollection()
         self._prices: Prices | None = None
         self._turnstile = Turnstile(self._terms.patience.answer_timeout)
         self.fault: NanoBananaError | None = None  # what concerns this worker: its key, its disk
@@ -123,11 +125,12 @@ class Worker:
                 await self._stack.aclose()
 
     async def keep(self) -> None:
-        """Renew the lease, and take a new one when it is lost, until cancelled."""
+        """Renew the lease, and take a new one when it is lost, until cancelled. Redis may have lost more than that."""
         while True:
             await self.lease.keep()
             while not self.lease.good:
                 try:
+                    await self._recollection.tell(self.book)
                     self.lease = await self._new_lease()
                 except BookError as error:
                     _LOGGER.warning("no new lease: %s", error)
@@ -190,7 +193,7 @@ class Worker:
     async def _shard(self, claim: Claim, storage: Storage, max_attempts: int) -> Shard:
         name = shard_file(claim.batch, claim.shard)
         rows = {row.index: row for row in decode_shard(await storage.read(name), name)}
-        return Shard(self.book, claim, storage, rows, max_attempts)
+        return Shard(self.book, claim, storage, rows, max_attempts, told=self._recollection.page(claim.batch))
 
     async def _run(self, running: Slice, claim: Claim) -> str:
         self._running.add(running)

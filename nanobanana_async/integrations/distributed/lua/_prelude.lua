@@ -12,6 +12,7 @@ local function batch_key(b) return root .. ':b:' .. b end
 local function open_key(b) return root .. ':open:' .. b end
 local function dirty_key(b) return root .. ':dirty:' .. b end
 local function shard_key(b, n) return root .. ':s:' .. b .. ':' .. n end
+local function late_key(b) return root .. ':late:' .. b end
 local function rows_key(b, n) return root .. ':r:' .. b .. ':' .. n end
 local function owned_key(worker) return root .. ':owned:' .. worker end
 local function name_of(b, n, i) return b .. '/' .. n .. '/' .. i end
@@ -84,6 +85,22 @@ local function open_again(b, n)
         redis.call('HINCRBY', batch_key(b), 'ended', -1)
         redis.call('ZADD', open_key(b), now, n)
     end
+end
+
+-- The batch is over, or Redis had forgotten it. What is told of it still is kept for a month, for whoever runs it again.
+local RANK = { running = 1, completed = 2, stored = 4 }
+local function keep_late(b, i, patch)
+    local key = late_key(b)
+    local text = redis.call('HGET', key, i)
+    local row = text and cjson.decode(text) or {}
+    if row.g and patch.g and row.g ~= patch.g then return 'other' end
+    if (RANK[patch.s] or 3) < (RANK[row.s] or 0) then return 'late' end
+    for _, field in ipairs({ 's', 'g', 'k', 'u', 'x', 'y', 'p', 'e' }) do
+        if patch[field] ~= nil then row[field] = patch[field] end
+    end
+    redis.call('HSET', key, i, cjson.encode(row))
+    redis.call('EXPIRE', key, 30 * 86400)
+    return 'late'
 end
 
 local function free_all(worker)

@@ -1,14 +1,18 @@
 -- Taken by the service, and paid. Never refused: a paid id that comes late is still a paid id.
 local b, n, i, nonce, id, told, remaining = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local name, batch = name_of(b, n, i), batch_key(b)
-if redis.call('EXISTS', batch) == 0 then return 'gone' end
+if redis.call('EXISTS', batch) == 0 then
+    local word = keep_late(b, i, { s = 'running', g = (id ~= '' and id or nil), k = tonumber(told) })
+    return word == 'other' and 'twice' or word
+end
 local row, was = get_row(b, n, i)
 if id ~= '' and row.g == id then return 'ok' end -- the answer to the first call was lost
 
 local open = redis.call('HGET', INTENTS, name) or redis.call('HGET', DOUBTS, name)
 open = open and cjson.decode(open)
 if open and open.o ~= nonce then open = nil end
-if not open and row.s ~= 'ready' and row.s ~= 'uncertain' and row.s ~= 'lost' then
+local judged = row.s == 'uncertain' or row.s == 'lost' or (row.s == 'failed' and not row.g)
+if not open and row.s ~= 'ready' and not judged then
     redis.call('HINCRBY', batch, 'twice', 1) -- another attempt is on its way or paid: nothing can be taken back
     redis.call('HINCRBY', batch, 'spent', num(told))
     charge(told)

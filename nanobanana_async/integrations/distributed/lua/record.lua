@@ -1,7 +1,7 @@
 -- Made, stored, or at an end: what the service said or what is on disk. True whoever tells it, and told twice the same.
 local b, n, i, patch = ARGV[1], ARGV[2], ARGV[3], cjson.decode(ARGV[4])
 local name = name_of(b, n, i)
-if redis.call('EXISTS', batch_key(b)) == 0 then return 'gone' end
+if redis.call('EXISTS', batch_key(b)) == 0 then return keep_late(b, i, patch) end
 local row, was = get_row(b, n, i)
 if row.s == 'stored' then return 'ok' end
 if patch.g and row.g and patch.g ~= row.g then return 'other' end
