@@ -285,8 +285,8 @@ class Client:
         """The numbers of this moment."""
         if self._engine is None:
             return ClientStatistics()
-        accounts = self._pool.accounts() if len(self._seats) > 1 else ()
-        return replace(self._engine.statistics(), accounts=accounts)
+        now = self._engine.statistics()
+        return replace(now, accounts=self._pool.accounts()) if len(self._seats) > 1 else now
 
     @property
     def plan(self) -> Plan:

@@ -23,6 +23,8 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from operator import mul, sub
 
 MIN_GAP = 0.05  # seconds between looks, however fast the model: less than a round trip buys nothing
 MAX_GAP = 30.0  # seconds between looks, however slow: somebody may wait for the end
@@ -120,7 +122,7 @@ class Estimate:
         right = bisect_right(self._times, time)
         if right >= len(self._times):
             return 1.0
-        return _between(time, self._times, self._shares, right)
+        return min(1.0, _between(time, self._times, self._shares, right))
 
     def quantile(self, share: float) -> float:
         """The time by which `share` of all has ended."""
@@ -177,16 +179,10 @@ def _cumulate(intervals: list[tuple[float, float]]) -> tuple[list[float], list[f
         rate = 1 / (high - low) / len(intervals)
         turns += ((low, rate), (high, -rate))
     turns.sort()
-    times, shares, rate, share, before = [0.0], [0.0], 0.0, 0.0, 0.0
-    for time, change in turns:
-        if time > before:
-            share = min(1.0, share + rate * (time - before))
-            times.append(time)
-            shares.append(share)
-            before = time
-        rate += change
-    shares[-1] = 1.0
-    return times, shares
+    times = [time for time, _ in turns]
+    rates = accumulate(change for _, change in turns)
+    gains = map(mul, rates, map(sub, times[1:], times))
+    return [0.0, *times], [0.0, *accumulate(gains, initial=0.0)]
 
 
 def _mean_beyond(start: float, intervals: list[tuple[float, float]]) -> float:

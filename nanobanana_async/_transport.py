@@ -136,6 +136,7 @@ class Transport:
         user_agent: str | None = None,
     ) -> None:
         self.base_url = check_base_url(base_url)
+        self._origin = origin_of(self.base_url)
         self.timeouts = timeouts or Timeouts()
         self._key = None if api_key is None else SecretStr(api_key)
         self._user_agent = user_agent or USER_AGENT
@@ -227,7 +228,7 @@ class Transport:
                 timeout=limit,
                 allow_redirects=False,  # the key must not cross to another origin, nor a POST be sent twice
                 raise_for_status=False,  # a caller's session may do so, and would turn a refusal into a lost answer
-                proxy=self._proxy(origin_of(self.base_url)),
+                proxy=self._proxy(self._origin),
             )
         except FOREIGN_ERRORS as error:
             raise _translated(f"{method} {path}", error) from error

@@ -113,9 +113,13 @@ class _Errors:
     def __init__(self, generation_id: str, backoff: Backoff) -> None:
         self._generation_id = generation_id
         self._backoff = backoff
-        self.clear()
+        self._begin_anew()
 
     def clear(self) -> None:
+        if self.delay:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self.delay = 0.0
         self.refused = False
         self._final = 0

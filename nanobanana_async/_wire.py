@@ -32,6 +32,7 @@ from ._retry import parse_retry_after
 
 M = TypeVar("M", bound=BaseModel)
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps makes one each time
 MAX_MESSAGE = 500  # characters of a server's message that an error repeats
 
 
@@ -84,7 +85,7 @@ def generate_body(request: GenerateRequest, references: Sequence[str], mode: Mod
         body["quantity"] = request.quantity
     if references:
         body["referenceImageUrls"] = list(references)
-    return json.dumps(body, separators=(",", ":")).encode()
+    return _encode(body).encode()
 
 
 # ---- answers ------------------------------------------------------------------------------------------------
