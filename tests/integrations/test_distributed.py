@@ -18,18 +18,18 @@ async def test_one_worker_is_killed_and_one_is_added(redis_server, tmp_path):
     async with Emulator(**SERVICE) as emulator, Nursery(redis_server.url, emulator.url) as nursery:
         first, *_ = await asyncio.gather(*(nursery.start() for _ in range(3)))
         async with coordinated(redis_server.url, emulator.url, tmp_path / "out") as batch:
-            await batch.add(f"cat {number}" for number in range(120))
+            await batch.add(f"cat {number}" for number in range(64))
             running = asyncio.create_task(batch.run())
-            await emulator.ledger.until(lambda: emulator.ledger.credits_charged >= 30)
+            await emulator.ledger.until(lambda: emulator.ledger.credits_charged >= 16)
             await nursery.kill_between_submissions(first)
             await nursery.start()
             summary = await running
         codes = [await nursery.end(pid) for pid in list(nursery.alive)]
         found = compare(tmp_path / "out", emulator.ledger)
     assert summary.all_stored
-    assert summary.credits_used == 120
-    assert found.statuses == {"stored": 120}
-    assert (found.credits_charged, found.files, found.charged_twice) == (120, 120, [])
+    assert summary.credits_used == 64
+    assert found.statuses == {"stored": 64}
+    assert (found.credits_charged, found.files, found.charged_twice) == (64, 64, [])
     assert emulator.ledger.peak_active <= SERVICE["limit"]
     assert codes == [0, 0, 0]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -41,7 +41,7 @@ async def test_kills_and_pauses_at_any_moment(redis_server, tmp_path):
     async with Emulator(**SERVICE) as emulator, Nursery(redis_server.url, emulator.url, lease_seconds=2.0) as nursery:
         first, second, _ = await asyncio.gather(*(nursery.start() for _ in range(3)))
         async with coordinated(redis_server.url, emulator.url, tmp_path / "out") as batch:
-            await batch.add(f"cat {number}" for number in range(80))
+            await batch.add(f"cat {number}" for number in range(48))
             running = asyncio.create_task(batch.run())
             await emulator.ledger.until(lambda: emulator.ledger.credits_charged >= 10)
             os.kill(second, signal.SIGSTOP)
@@ -56,5 +56,5 @@ async def test_kills_and_pauses_at_any_moment(redis_server, tmp_path):
     assert not found.charged_twice
     assert not found.untold
     assert found.doubts <= 2
-    assert found.statuses["stored"] + found.doubts == 80
+    assert found.statuses["stored"] + found.doubts == 48
     assert found.files == found.statuses["stored"]

@@ -1,4 +1,4 @@
-"""`batch --distributed` and `worker` as people run them: in processes of their own, with Ctrl-C and SIGTERM."""
+"""`batch --distributed` and `worker` as people run them; those that get signals in processes of their own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
+from nanobanana_async.cli import main
 from nanobanana_async.emulator import Emulator, ThreadedEmulator
 
 KEY = "nb_secret_of_the_tests"
@@ -41,7 +42,7 @@ class Command:
         self._process.send_signal(number)
 
     def end(self) -> tuple[int, str, str]:
-        out, err = self._process.communicate(timeout=30)
+        out, err = self._process.communicate(timeout=60)
         return self._process.returncode, out, self.said + err
 
     def close(self) -> None:
@@ -72,7 +73,22 @@ def start(emulator, tmp_path) -> Iterator[Any]:
         command.close()
 
 
-def test_a_batch_is_left_to_its_worker_and_watched_again(start, redis_server, emulator, tmp_path):
+@pytest.fixture
+def run(monkeypatch, capfd, tmp_path) -> Callable[..., tuple[int, str, str]]:
+    """`run("worker", url)` in this process: exit code, and what it said on both streams."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["nanobanana", *arguments, *POLLS])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capfd.readouterr()
+        return int(left.value.code or 0), said.out, said.err
+
+    return run
+
+
+def test_a_batch_is_left_to_its_worker_and_watched_again(start, run, redis_server, emulator, tmp_path):
     """Ctrl-C leaves the worker at work and says how to come back; SIGTERM lets a worker finish."""
     url = redis_server.url
     (tmp_path / "prompts.txt").write_text("".join(f"cat {number}\n" for number in range(30)))
@@ -87,7 +103,7 @@ def test_a_batch_is_left_to_its_worker_and_watched_again(start, redis_server, em
     assert "Run the same command again" in err
     assert "stored so far" in out
 
-    code, out, err = start(*batch).end()
+    code, out, err = run(*batch)
     assert code == 0, err
     assert "30 of 30 rows stored" in out
     assert "30 rows known" in err
@@ -104,14 +120,14 @@ def test_a_batch_is_left_to_its_worker_and_watched_again(start, redis_server, em
     assert KEY not in err
 
 
-def test_what_goes_wrong_at_the_start_is_told_in_a_line(start, redis_server, tmp_path, monkeypatch):
+def test_what_goes_wrong_at_the_start_is_told_in_a_line(run, emulator, redis_server, tmp_path, monkeypatch):
     """No Redis: 2. A wrong key: 3, from the worker too."""
     (tmp_path / "prompts.txt").write_text("cat\n")
     nowhere = f"unix://{tmp_path}/nothing"
     batch = ("batch", "prompts.txt", "-o", "out", "--yes", "--distributed", nowhere)
-    for command in [start(*batch), start("worker", nowhere)]:
-        code, _, err = command.end()
+    for command in [batch, ("worker", nowhere)]:
+        code, _, err = run(*command)
         assert (code, "Redis can't be reached" in err, "Traceback" in err) == (2, True, False), err
     monkeypatch.setitem(os.environ, "NANO_BANANA_API_KEY", "nb_wrong")
-    code, _, err = start("worker", redis_server.url).end()
+    code, _, err = run("worker", redis_server.url)
     assert (code, "Traceback" in err) == (3, False), err
