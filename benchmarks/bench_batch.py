@@ -4,8 +4,8 @@ What may grow: the memory from the first 10,000 jobs to the last, and the work f
 look that finds it ended, and in a batch the journal and a file of 68 bytes besides; nobody waits for the network.
 
 A machine is not equally fast all the time. So when --beside jobs are left, a second process begins with as many jobs
-of its own, on the same core and against the same server: the ratio is the work done for a second of processor by the
-old process over that of the new one, which has done its first jobs too, in the same moments.
+of its own, on the same core, with a server like the first one's: the ratio is the work done for a second of processor
+by the old process over that of the young one, which has done its first jobs too, in the same moments.
 
 TMPDIR says where the batch's folder goes; a million files take 5 GB in memory (/dev/shm) and as many inodes.
 """
@@ -17,6 +17,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from subprocess import Popen
@@ -62,15 +63,22 @@ def parsed() -> argparse.Namespace:
 
 def measure(way: str, options: argparse.Namespace) -> dict[str, Any]:
     beside = min(options.beside, options.jobs // 2)
-    with serving() as server, ThreadPoolExecutor() as reading:
-        server.set(looks=1, limit=SLOTS, image_bytes=IMAGE_BYTES)
-        with child(["-m", "measuring.marathon", way, server.origin, str(options.jobs)], WORK_CORE) as old:
-            samples = list(read_until(old, options.jobs - beside))
-            with child(["-m", "measuring.marathon", way, server.origin, str(beside)], WORK_CORE) as new:
-                rest = reading.submit(lambda: list(read_until(old)))
-                young = list(read_until(new))
-                samples += rest.result()
+    with ThreadPoolExecutor() as reading, marathon(way, options.jobs) as old:
+        samples = list(read_until(old, options.jobs - beside))
+        with marathon(way, beside) as new:
+            rest = reading.submit(lambda: list(read_until(old)))
+            young = list(read_until(new))
+            samples += rest.result()
     return {"way": way, "jobs": options.jobs, "beside": beside, "samples": samples} | judged(samples, young)
+
+
+@contextmanager
+def marathon(way: str, jobs: int) -> Iterator[Popen[str]]:
+    """A process with so many jobs, and a server of its own: they would take each other's slots."""
+    with serving() as server:
+        server.set(looks=1, limit=SLOTS, image_bytes=IMAGE_BYTES)
+        with child(["-m", "measuring.marathon", way, server.origin, str(jobs)], WORK_CORE) as process:
+            yield process
 
 
 def read_until(process: Popen[str], jobs: float = float("inf")) -> Iterator[Sample]:
@@ -149,7 +157,7 @@ def draw(stem: Path, rows: Sequence[dict[str, Any]]) -> None:
     jobs = Axis("jobs done")
     memory = {row["way"]: [(sample["jobs"], sample["held_mb"]) for sample in row["samples"]] for row in rows}
     work = {row["way"]: list(work_of(row["samples"])) for row in rows}
-    for name, label, curves in (("memory", "MB held", memory), ("speed", "CPU us a job", work)):
+    for name, label, curves in (("memory", "MB held", memory), ("speed", "CPU µs a job", work)):
         path = stem.with_name(f"{stem.name}-{name}.svg")
         path.write_text(plot(f"A million jobs: {label}", jobs, Axis(label), curves))
 

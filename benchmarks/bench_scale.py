@@ -138,7 +138,7 @@ def lateness(told: Mapping[str, float]) -> Iterator[str]:
 
 def picture(found: Mapping[str, Found]) -> str:
     curves = {TITLES[what]: [(n, row["cpu_us"].median) for n, row in of.items()] for what, of in found.items()}
-    return plot("What a job costs among many others", Axis("how many", logarithmic=True), Axis("CPU us a job"), curves)
+    return plot("What a job costs among many others", Axis("how many", logarithmic=True), Axis("CPU µs a job"), curves)
 
 
 if __name__ == "__main__":

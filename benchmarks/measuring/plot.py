@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 Curve = Sequence[tuple[float, float]]
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 74, 20, 44, 56
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 74, 40, 44, 56
 COLOURS = ("#1f6feb", "#d1242f", "#9a6700", "#1a7f37", "#8250df")
 TICKS = 6
+NAMES = 0.15  # of the height, above the curves
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ def plot(title: str, across: Axis, up: Axis, curves: Mapping[str, Curve]) -> str
     """The picture, for the eyes and for a diff."""
     points = [point for curve in curves.values() for point in curve]
     xs = _Scale([x for x, _ in points], across.logarithmic, LEFT, WIDTH - RIGHT)
-    ys = _Scale([y for _, y in points], up.logarithmic, HEIGHT - BOTTOM, TOP)
+    ys = _Scale([y for _, y in points], up.logarithmic, HEIGHT - BOTTOM, TOP, room=NAMES)
     middle = (HEIGHT - BOTTOM + TOP) / 2
     body = [
         f'<text x="{WIDTH / 2}" y="24" text-anchor="middle" font-size="15">{title}</text>',
@@ -46,10 +47,12 @@ def plot(title: str, across: Axis, up: Axis, curves: Mapping[str, Curve]) -> str
 
 
 class _Scale:
-    def __init__(self, values: Sequence[float], logarithmic: bool, start: float, end: float) -> None:
+    def __init__(
+        self, values: Sequence[float], logarithmic: bool, start: float, end: float, *, room: float = 0.0
+    ) -> None:
         self._logarithmic = logarithmic
         self._low = min(values) if logarithmic else 0.0
-        self._high = max(values) if logarithmic else 1.15 * max(values)  # room for the names
+        self._high = max(values) * (1 if logarithmic else 1 + room)
         self._start, self._end = start, end
 
     def __call__(self, value: float) -> float:

@@ -60,7 +60,8 @@ class Writer:
         self._explain = explain
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._gathered: list[_Order] = []
-        self._handing_over: asyncio.TimerHandle | None = None
+        self._handing_over: asyncio.Handle | None = None
+        self._due = 0.0  # when that is: uvloop's handle of a moment that has passed does not know
         self._thread = threading.Thread(target=self._live, name="nanobanana-journal", daemon=True)
         self._closing = False
 
@@ -105,9 +106,10 @@ class Writer:
         """Hand it over by `due`, with those before it."""
         self._gathered.append(order)
         waiting = self._handing_over
-        if waiting is None or due < waiting.when():
+        if waiting is None or due < self._due:
             if waiting is not None:
                 waiting.cancel()
+            self._due = due
             self._handing_over = self._loop.call_at(due, self._hand_over)
 
     def _hand_over(self) -> None:

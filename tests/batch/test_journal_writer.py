@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 
 import pytest
 
@@ -221,3 +222,18 @@ async def test_closing_commits_patient_orders(bench):
     await bench.writer.aclose()
     assert await order == 1
     assert bench.written() == [1]
+
+
+async def test_a_loop_s_handles_need_not_know_their_moment(tmp_path, monkeypatch):
+    """As uvloop's, for what is due already."""
+    loop = asyncio.get_running_loop()
+    timed = loop.call_at
+
+    def call_at(due, call, *given, **named):
+        return (loop.call_soon if due <= loop.time() else partial(timed, due))(call, *given, **named)
+
+    monkeypatch.setattr(loop, "call_at", call_at)
+    bench = Bench(tmp_path / "db")
+    await bench.writer.start()
+    await asyncio.wait_for(asyncio.gather(bench.insert(1), bench.insert(2)), timeout=10)
+    await bench.writer.aclose()
