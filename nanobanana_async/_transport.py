@@ -10,6 +10,7 @@ import asyncio
 import io
 import math
 import platform
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
@@ -277,17 +278,29 @@ class Transport:
 
 def _url(base_url: str, path: str, params: Mapping[str, str] | None) -> URL:
     """Quoted here, and taken as it is by aiohttp, which would take a query apart and build it again."""
-    query = "?" + "&".join([f"{name}={_quote(value)}" for name, value in params.items()]) if params else ""
-    return URL(f"{_quoted(base_url)}{path}{query}", encoded=True)
+    endpoint = _endpoint(base_url, path)
+    if not params:
+        return endpoint
+    query = "&".join([f"{name}={_quote(value)}" for name, value in params.items()])
+    return URL.build(
+        scheme=endpoint.scheme,
+        authority=endpoint.raw_authority,
+        path=endpoint.raw_path,
+        query_string=query,
+        encoded=True,
+    )
 
 
 def _quote(value: str) -> str:
-    return value if value.isalnum() and value.isascii() else quote(value, safe="")
+    return value if _needs_no_quotes(value) else quote(value, safe="")
+
+
+_needs_no_quotes = re.compile(r"[0-9A-Za-z_.~-]*").fullmatch
 
 
 @lru_cache(64)
-def _quoted(base_url: str) -> str:
-    return str(URL(base_url))
+def _endpoint(base_url: str, path: str) -> URL:
+    return URL(f"{URL(base_url)}{path}", encoded=True)
 
 
 @lru_cache(64)

@@ -64,6 +64,8 @@ class RateLimit:
 
 
 def _count(value: Any, *, least: int = 0) -> int | None:
+    if value is None:
+        return None
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):  # the last for JSON's 1e999
