@@ -54,13 +54,9 @@ async def generate_all(client: Client, count: int) -> None:
 
 async def test_the_slots_of_all_accounts_are_used() -> None:
     """One with a limit of 1, one with 3: four run at once, and each account pays for its own."""
-    async with two(limit=1, duration=math.inf) as (emulator, client):
+    async with two(limit=1, duration=0.06) as (emulator, client):
         emulator.account("nb_two").limit = 3
-        ends = asyncio.create_task(generate_all(client, 20))
-        await emulator.until(lambda: emulator.ledger.active == 4)
-        emulator.duration = 0.015
-        emulator.finish()
-        await ends
+        await generate_all(client, 20)
         assert emulator.ledger.peak_active == 4
         assert emulator.ledger.charges == client.statistics().completed == 20
         assert client.statistics().limit == 4

@@ -18,16 +18,6 @@ async def generate_all(client, count, **fields):
     return await asyncio.gather(*(client.generate(f"cat {number}", **fields) for number in range(count)))
 
 
-async def generate_beside_each_other(emulator, client, count, *, at_once):
-    """None ends before so many run: on a slow machine too."""
-    duration, emulator.duration = emulator.duration, math.inf
-    ends = asyncio.create_task(generate_all(client, count))
-    await emulator.until(lambda: emulator.ledger.active >= at_once)
-    emulator.duration = duration
-    emulator.finish()
-    return await ends
-
-
 @pytest.mark.parametrize(("announce", "refusals"), [("always", {}), ("refusals", {429: 1})])
 async def test_an_announced_limit_is_used_in_full_and_never_exceeded(online, announce, refusals):
     """40 jobs at a limit of 3: 3 at once, never a fourth, one credit each, no 429 once the limit is learned."""
@@ -105,7 +95,7 @@ async def test_generation_scope_at_a_limit_of_one_is_asked_for_once(online):
         jobs = [await client.submit(f"cat {number}") for number in range(4)]
         await emulator.until(lambda: emulator.ledger.requests["GET /generate"] >= 3)
         ahead = 2.0
-        await emulator.until(lambda: client.statistics().refusals == 1)
+        await emulator.until(lambda: client.statistics().refusals > 0)
         ahead = 600.0  # less than until a raise is asked for
         emulator.duration = 0.05
         emulator.finish()
@@ -152,10 +142,10 @@ async def test_a_busy_server_bounds_what_runs(online):
 
 async def test_a_limit_raised_during_a_run_is_used(online):
     """The next answer's header tells it."""
-    async with online(limit=1) as (emulator, client):
+    async with online(limit=1, duration=0.06) as (emulator, client):
         await client.generate("before")
         emulator.account("nb_test").limit = 4
-        await generate_beside_each_other(emulator, client, 16, at_once=4)
+        await generate_all(client, 16)
         assert emulator.ledger.peak_active == 4
 
 
@@ -163,11 +153,11 @@ async def test_a_limit_raised_silently_is_found_after_the_hold_off(online):
     """With every slot full and the hold-off over, one more is asked for; the answer yes asks on."""
     ahead = 0.0
     limiter = AccountLimiter(clock=lambda: asyncio.get_running_loop().time() + ahead)
-    async with online(limit=2, announce="never", client={"limiter": limiter}) as (emulator, client):
+    async with online(limit=2, announce="never", duration=0.06, client={"limiter": limiter}) as (emulator, client):
         await generate_all(client, 8)
         emulator.account("nb_test").limit = 5
         ahead = 3600.0
-        await generate_beside_each_other(emulator, client, 30, at_once=5)
+        await generate_all(client, 30)
         assert emulator.ledger.peak_active == 5
 
 
