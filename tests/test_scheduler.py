@@ -174,8 +174,8 @@ async def test_a_queue_is_not_full_while_slots_are_free(online):
         jobs = [await client.submit(f"cat {n}", wait_for_room=False) for n in range(6)]
         with pytest.raises(QueueFullError):
             await client.submit("one too many", wait_for_room=False)
-        emulator.duration = 0.005
         await emulator.until(lambda: emulator.ledger.active == 4)
+        emulator.duration = 0.005
         emulator.finish()
         await results_of(jobs)
 
