@@ -60,11 +60,6 @@ class AloneAfter:
         self._book = turn.book
         return turn
 
-    def _part(self) -> None:
-        """From here on it is another book, and the store's counts as lost when it is back."""
-        if self._book is not None:
-            self._book = replace(self._book, epoch=Book().epoch)
-
     async def aclose(self) -> None:
         """Close the store."""
         await self._store.aclose()
@@ -78,3 +73,8 @@ class AloneAfter:
             _LOGGER.warning("going on without the others' slots: %s", error)
             self._part()
         self._try_at = now + TRY_AGAIN_SECONDS
+
+    def _part(self) -> None:
+        """From here on it is another book, and the store's counts as lost when it is back."""
+        if self._book is not None:
+            self._book = replace(self._book, epoch=Book().epoch)

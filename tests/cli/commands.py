@@ -18,6 +18,15 @@ from nanobanana_async.emulator import ThreadedEmulator
 KEY = "nb_secret_of_the_tests"
 POLLS = ("--first-poll", "0.02", "--poll-interval", "0.02")
 ROOT = Path(nanobanana_async.__file__).parents[1]
+HEAVY = ("aiohttp", "anyio", "pydantic", "rich", "PIL")
+TELLING_WHAT_IT_LOADS = f"""
+import sys
+from nanobanana_async.cli import main
+try:
+    main()
+finally:
+    sys.stderr.write(" ".join(name for name in {HEAVY!r} if name in sys.modules))
+"""
 
 
 @dataclass

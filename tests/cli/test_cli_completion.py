@@ -9,17 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import TELLING_WHAT_IT_LOADS
 
 PROGRAM = Path(sys.executable).with_name("nanobanana")
-HEAVY = ("aiohttp", "anyio", "pydantic", "rich", "PIL")
-SCRIPT = f"""
-import sys
-from nanobanana_async.cli import main
-try:
-    main()
-finally:
-    sys.stderr.write(" ".join(name for name in {HEAVY!r} if name in sys.modules))
-"""
 BASH = """
 eval "$(_NANOBANANA_COMPLETE=source_bash nanobanana)"
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
@@ -33,7 +25,9 @@ def ask(shell: str, line: str, **more: str) -> subprocess.CompletedProcess[str]:
     words = line.split(" ")
     asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_TYPER_COMPLETE_ARGS": line}
     environment = os.environ | asked | {"_NANOBANANA_COMPLETE": f"complete_{shell}"} | more
-    return subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=20)
+    return subprocess.run(
+        [sys.executable, "-c", TELLING_WHAT_IT_LOADS], env=environment, capture_output=True, text=True, timeout=20
+    )
 
 
 @pytest.mark.parametrize(

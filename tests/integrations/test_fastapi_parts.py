@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import threading
+from contextlib import AbstractContextManager
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,6 +128,36 @@ async def test_the_end_is_heard_early_and_by_whoever_heard_it_before():
         assert sorted(heard) == ["server", "server", "us"]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_applications_of_one_process_may_end_in_any_order():
+    """The handler of one whose loop is gone stays in the chain; it must pass the signal on, not fail."""
+    heard: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("server"))
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    async def begin(name: str) -> AbstractContextManager[None]:
+        entered = before_the_end(lambda: heard.append(name))
+        entered.__enter__()
+        return entered
+
+    async def end(entered: AbstractContextManager[None]) -> None:
+        entered.__exit__(None, None, None)
+
+    try:
+        one, other = first.run_until_complete(begin("one")), second.run_until_complete(begin("other"))
+        first.run_until_complete(end(one))
+        first.close()
+        os.kill(os.getpid(), signal.SIGTERM)
+        second.run_until_complete(asyncio.sleep(0))
+        assert sorted(heard) == ["other", "server"]
+        second.run_until_complete(end(other))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert sorted(heard) == ["other", "server", "server"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        first.close()
+        second.close()
 
 
 async def test_a_signal_that_ends_the_process_stays_as_it_is():

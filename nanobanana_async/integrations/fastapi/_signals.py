@@ -11,7 +11,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,24 +28,34 @@ def before_the_end(act: Callable[[], None]) -> Iterator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
-    ours = {number: _chained(loop, act, number) for number in STOPPING if callable(signal.getsignal(number))}
-    before = {number: signal.signal(number, handler) for number, handler in ours.items()}
+    heard = {number: _Chained(loop, act, signal.getsignal(number)) for number in STOPPING}
+    ours = {number: chained for number, chained in heard.items() if callable(chained.following)}
+    for number, chained in ours.items():
+        signal.signal(number, chained)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if signal.getsignal(number) is ours[number]:
-                signal.signal(number, handler)
+        for number, chained in ours.items():
+            chained.over = True
+            current: object = signal.getsignal(number)
+            if current is chained:
+                signal.signal(number, chained.following)
 
 
-def _chained(
-    loop: asyncio.AbstractEventLoop, act: Callable[[], None], number: int
-) -> Callable[[int, FrameType | None], None]:
-    following = signal.getsignal(number)
+@dataclass(eq=False, slots=True)
+class _Chained:
+    """Acts in its loop, then lets `following` handle the signal.
 
-    def handle(received: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(act)
-        if callable(following):
-            following(received, frame)
+    Whoever began after us may end after us too: we then stay in the chain, and only pass the signal on.
+    """
 
-    return handle
+    loop: asyncio.AbstractEventLoop
+    act: Callable[[], None]
+    following: Any
+    over: bool = False
+
+    def __call__(self, received: int, frame: FrameType | None) -> None:
+        if not self.over and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.act)
+        if callable(self.following):
+            self.following(received, frame)
