@@ -24,7 +24,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from operator import mul, sub
+from operator import add, mul, sub
 
 MIN_GAP = 0.05  # seconds between looks, however fast the model: less than a round trip buys nothing
 MAX_GAP = 30.0  # seconds between looks, however slow: somebody may wait for the end
@@ -33,6 +33,7 @@ LONGEST = 1.25  # of q * median: 3 s for 12 s and q = 0.2
 OVERDUE = 0.6  # of q * (time in the tail): the least gap there, so that a hung one costs few looks
 
 MAX_OBSERVATIONS = 200  # simulated: 128 lose 0.1 points of throughput against them, 48 lose 0.7
+RENEWAL = 16  # of the observations, this part may be newer than the estimate; 8 to 32 were simulated, and are alike
 TAIL_SHARE = 0.15
 LEAST_TAIL = 4  # observations that a rate can be told from
 NARROWEST = 1e-3  # seconds: a finer interval is a clock's rounding
@@ -49,7 +50,9 @@ class Durations:
     def __init__(
         self, observations: Iterable[tuple[float, float]] = (), *, max_observations: int = MAX_OBSERVATIONS
     ) -> None:
-        self._observations: deque[tuple[float, float]] = deque(maxlen=max_observations)
+        self._observations: deque[tuple[float, float]] = deque()
+        self._most = max_observations
+        self._turns = _Turns()
         self._drift = _Drift()
         self._estimate: Estimate | None = None
         self._unread = 0  # observations that the estimate has not seen
@@ -68,8 +71,9 @@ class Durations:
 
         `beside` is how many others of its kind ran at that moment.
         """
-        if len(self) >= LEAST_JUDGED:
-            self._judge((self.estimate.share(low) + self.estimate.share(high)) / 2, beside)
+        if len(self._observations) >= LEAST_JUDGED:
+            estimate = self.estimate
+            self._judge((estimate.share(low) + estimate.share(high)) / 2, beside)
         self._keep(low, high)
 
     def next_look(self, elapsed: float, q: float) -> float:
@@ -82,73 +86,119 @@ class Durations:
     @property
     def estimate(self) -> Estimate:
         """The distribution as far as it is known; a few new observations among many do not renew it."""
-        if self._estimate is None or self._unread > len(self) // 32:
-            self._estimate = Estimate(self._observations)
+        estimate = self._estimate
+        if estimate is None or self._unread > len(self._observations) // RENEWAL:
+            estimate = self._estimate = Estimate(self._turns)
             self._unread = 0
-        return self._estimate
+        return estimate
 
     def _keep(self, low: float, high: float) -> None:
-        self._observations.append((low, max(high, low + NARROWEST)))
+        observation = (low, max(high, low + NARROWEST))
+        self._observations.append(observation)
+        self._turns.add(*observation)
+        if len(self._observations) > self._most:
+            self._turns.remove(*self._observations.popleft())
         self._unread += 1
 
     def _judge(self, share: float, beside: int) -> None:
         since = self._drift.add(share, DRIFT_LIMIT + DRIFT_PATIENCE * beside)
         if since is not None:
-            newest = list(self._observations)[len(self) - since :]
-            self._observations.clear()
-            self._observations.extend(newest)
+            while len(self._observations) > since:
+                self._turns.remove(*self._observations.popleft())
             self._estimate = None
             self._drift = _Drift()
 
 
-class Estimate:
-    """A distribution of durations: a step-wise linear share, and a constant rate in its tail."""
+class _Turns:
+    """Where intervals begin and end, in order, and what each of these moments changes in how many end a second."""
 
-    def __init__(self, observations: Iterable[tuple[float, float]]) -> None:
-        intervals = list(observations)
-        if not intervals:
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.changes: list[float] = []
+
+    def add(self, low: float, high: float) -> None:
+        rate = 1 / (high - low)
+        for time, change in ((low, rate), (high, -rate)):
+            place = bisect_right(self.times, time)
+            self.times.insert(place, time)
+            self.changes.insert(place, change)
+
+    def remove(self, low: float, high: float) -> None:
+        rate = 1 / (high - low)
+        for time, change in ((low, rate), (high, -rate)):
+            place = self.changes.index(change, bisect_left(self.times, time))
+            del self.times[place], self.changes[place]
+
+
+class Estimate:
+    """A distribution of durations: a step-wise linear share, and a constant rate in its tail.
+
+    Raises: ValueError when there is nothing to tell it from.
+    """
+
+    def __init__(self, turns: _Turns) -> None:
+        if not turns.times:
             raise ValueError("nothing is known of these durations yet")
-        self._times, self._shares = _cumulate(intervals)
-        self.mean = sum(low + high for low, high in intervals) / 2 / len(intervals)
+        times = turns.times
+        self._count = len(times) // 2
+        rates = accumulate(turns.changes)
+        gains = map(mul, rates, map(sub, times[1:], times))
+        self._times = [0.0, *times]
+        self._ended = [0.0, *accumulate(gains, initial=0.0)]  # how many had, by each of these times
+        self.mean = sum(times) / len(times)
         self.median = self.quantile(0.5)
-        tail_share = max(TAIL_SHARE, min(0.5, LEAST_TAIL / len(intervals)))
-        self._tail_start = self.quantile(1 - tail_share)
+        self._tail_start = self.quantile(1 - max(TAIL_SHARE, min(0.5, LEAST_TAIL / self._count)))
         self._tail_left = 1 - self.share(self._tail_start)
-        self._tail_mean = _mean_beyond(self._tail_start, intervals)
-        self._first = (math.nan, math.nan)  # the last q asked for, and its quantile: it hardly ever changes
+        self._tail_mean = self._mean_beyond(self._tail_start)
+        self._q = math.nan  # the last that was asked for: it hardly ever changes
+        self._first_look = math.nan
+        self._least_gap = math.nan
 
     def share(self, time: float) -> float:
         """Of all, the share that has ended by `time`."""
-        right = bisect_right(self._times, time)
-        if right >= len(self._times):
-            return 1.0
-        return min(1.0, _between(time, self._times, self._shares, right))
+        return min(1.0, self._ended_by(time) / self._count)
 
     def quantile(self, share: float) -> float:
         """The time by which `share` of all has ended."""
-        right = min(bisect_left(self._shares, share, 1), len(self._shares) - 1)
-        return _between(share, self._shares, self._times, right)
+        return self._time_of(share * self._count)
 
     def next_look(self, elapsed: float, q: float) -> float:
         """When the share `q` of those that still run at `elapsed` will have ended, within the allowed gaps."""
-        overdue = max(0.0, elapsed - self._tail_start)
-        least = min(MAX_GAP, max(MIN_GAP, SHORTEST * q * self.median, OVERDUE * q * overdue))
+        if q != self._q:
+            self._q, self._first_look = q, self.quantile(q)
+            self._least_gap = max(MIN_GAP, SHORTEST * q * self.median)
+        if elapsed < self._tail_start:
+            least = min(MAX_GAP, self._least_gap)
+            wanted = self._before_tail(elapsed, q)
+        else:
+            least = min(MAX_GAP, max(self._least_gap, OVERDUE * q * (elapsed - self._tail_start)))
+            wanted = elapsed - math.log1p(-q) * self._tail_mean
         most = max(least, min(MAX_GAP, LONGEST * q * max(self.median, elapsed / 2)))
-        latest = max(elapsed + most, self._first_look(q))  # no ceiling before the first ones can have ended
-        return max(elapsed + least, min(self._unclamped(elapsed, q), latest))
+        latest = max(elapsed + most, self._first_look)  # no ceiling before the first ones can have ended
+        return max(elapsed + least, min(wanted, latest))
 
-    def _first_look(self, q: float) -> float:
-        if q != self._first[0]:
-            self._first = (q, self.quantile(q))
-        return self._first[1]
+    def _before_tail(self, elapsed: float, q: float) -> float:
+        count = self._count
+        left = (count - self._ended_by(elapsed)) * (1 - q)
+        if left >= self._tail_left * count:
+            return self._time_of(count - left)
+        return self._tail_start + math.log(self._tail_left * count / left) * self._tail_mean
 
-    def _unclamped(self, elapsed: float, q: float) -> float:
-        if elapsed >= self._tail_start:
-            return elapsed - math.log1p(-q) * self._tail_mean
-        left = (1 - self.share(elapsed)) * (1 - q)
-        if left >= self._tail_left:
-            return self.quantile(1 - left)
-        return self._tail_start + math.log(self._tail_left / left) * self._tail_mean
+    def _mean_beyond(self, start: float) -> float:
+        """How much longer those run on average that run at `start`: the area under their survival curve."""
+        right = bisect_right(self._times, start)
+        times = [start, *self._times[right:]]
+        left = [self._count - ended for ended in (self._ended_by(start), *self._ended[right:])]
+        area = sum(map(mul, map(sub, times[1:], times), map(add, left, left[1:]))) / 2
+        return area / left[0] if left[0] > 0 and area > 0 else NARROWEST
+
+    def _ended_by(self, time: float) -> float:
+        right = bisect_right(self._times, time)
+        return self._count if right == len(self._times) else _between(time, self._times, self._ended, right)
+
+    def _time_of(self, ended: float) -> float:
+        right = min(bisect_left(self._ended, ended, 1), len(self._ended) - 1)
+        return _between(ended, self._ended, self._times, right)
 
 
 class _Drift:
@@ -172,33 +222,10 @@ class _Drift:
         return (self._low_count if self._low > limit else self._high_count) - 1
 
 
-def _cumulate(intervals: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    """Times, and the share that has ended by each: every interval adds its own, evenly from its low to its high."""
-    turns: list[tuple[float, float]] = []
-    for low, high in intervals:
-        rate = 1 / (high - low) / len(intervals)
-        turns += ((low, rate), (high, -rate))
-    turns.sort()
-    times = [time for time, _ in turns]
-    rates = accumulate(change for _, change in turns)
-    gains = map(mul, rates, map(sub, times[1:], times))
-    return [0.0, *times], [0.0, *accumulate(gains, initial=0.0)]
-
-
-def _mean_beyond(start: float, intervals: list[tuple[float, float]]) -> float:
-    """How much longer those run on average that run at `start`."""
-    weights = total = 0.0
-    for low, high in intervals:
-        if high > start:
-            inside = max(low, start)
-            weight = (high - inside) / (high - low)
-            total += weight * ((inside + high) / 2 - start)
-            weights += weight
-    return total / weights if weights else NARROWEST
-
-
 def _between(value: float, xs: list[float], ys: list[float], right: int) -> float:
     """The y at `value`, which lies at or after the point before `right`."""
-    rise = xs[right] - xs[right - 1]
-    part = (value - xs[right - 1]) / rise if rise > 0 else 1.0
-    return ys[right - 1] + (ys[right] - ys[right - 1]) * min(1.0, max(0.0, part))
+    x, y = xs[right - 1], ys[right - 1]
+    rise = xs[right] - x
+    if rise <= 0 or value >= xs[right]:
+        return ys[right]
+    return y + (ys[right] - y) * (value - x) / rise if value > x else y

@@ -8,10 +8,9 @@ a second is found out by its first job, and a slow one costs three looks more.
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ._durations import MAX_GAP, MAX_OBSERVATIONS, MIN_GAP, Durations
@@ -31,6 +30,7 @@ PATIENCE = 4  # unknown and long: the gap is at least this part of what it has t
 NEARLY_ALL = 0.95
 GUESSED_LENGTH = ADVICE.initial_delay + 3 * ADVICE.interval  # of an unknown key that nobody can look at
 GUESSED_MEAN = 10.0  # seconds, of an unknown key: only for the load it puts on the ceiling
+LONGEST_BELIEVED = 1e7  # seconds, four months: what is said to take longer teaches nothing
 LEAST_KNOWN = 4  # observations before they are believed
 
 
@@ -95,7 +95,9 @@ class LearnedPlan:
         least = min(MOST_Q, self._least_q * self._strain.factor)
         if self._max_polls is None:
             return least
-        load = sum(kind.running / kind.mean for kind in self._kinds.values())
+        load = 0.0
+        for kind in self._kinds.values():
+            load += kind.running / kind.mean
         return max(least, min(MOST_Q, load / self._max_polls))
 
     @property
@@ -116,8 +118,9 @@ class LearnedPlan:
         for key, observations in _read_rows(text):
             kind = self._kind(key)
             seen = {_rounded(observation) for observation in kind.durations}
-            older = (observation for observation in observations if _rounded(observation) not in seen)
-            kind.durations = Durations((*older, *kind.durations))
+            older = [observation for observation in observations if _rounded(observation) not in seen]
+            if older:
+                kind.load(older)
 
     def share(self, now: float) -> float:
         """`q` at this moment."""
@@ -170,13 +173,13 @@ class LearnedLooks:
     def next_delay(self, elapsed: float, *, least: float = 0.0) -> float:
         """Seconds to wait from now, `elapsed`, to the next look: `least` or more."""
         self._count += 1
+        plan, now = self._plan, self._began + elapsed
         since, self._asked = elapsed if self._asked is None else self._asked, None
         if self._kind.known:
-            gap = self._kind.durations.next_look(since, self._plan.share(self._began + elapsed)) - since
+            gap = self._kind.durations.next_look(since, plan.share(now)) - since
         else:
             gap = _unknown_gap(self._count, since)
-        delay = max(MIN_GAP, least, since + self._plan.jittered(gap) - elapsed)
-        return self._plan.paced(self._began + elapsed, delay)
+        return plan.paced(now, max(MIN_GAP, least, since + plan.jittered(gap) - elapsed))
 
     def processing(self, asked: float) -> None:
         """It still ran when it was asked for, at `asked`."""
@@ -203,6 +206,7 @@ class _Kind:
     def __init__(self) -> None:
         self.durations = Durations()
         self.running = 0
+        self.mean = GUESSED_MEAN
         self._known = False
 
     @property
@@ -215,13 +219,14 @@ class _Kind:
         self._known = len(self.durations) >= enough
         return self._known
 
-    @property
-    def mean(self) -> float:
-        return self.durations.estimate.mean if len(self.durations) else GUESSED_MEAN
-
     def add(self, low: float, high: float) -> None:
-        if 0 <= low <= high < math.inf:
+        if 0 <= low <= high <= LONGEST_BELIEVED:
             self.durations.add(low, high, beside=self.running)
+            self.mean = self.durations.estimate.mean
+
+    def load(self, older: Iterable[tuple[float, float]]) -> None:
+        self.durations = Durations((*older, *self.durations))
+        self.mean = self.durations.estimate.mean
 
 
 def _unknown_gap(count: int, elapsed: float) -> float:
@@ -253,6 +258,6 @@ def _read_rows(text: str) -> Iterator[tuple[Key, list[tuple[float, float]]]]:
 
 def _read_observation(seen: Any) -> tuple[float, float]:
     low, high = (float(time) for time in seen)
-    if not 0 <= low <= high < math.inf:
+    if not 0 <= low <= high <= LONGEST_BELIEVED:
         raise ValueError(f"no interval: {seen}")
     return low, high

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobanana_async import ConfigurationError
-from nanobanana_async._durations import LONGEST, MAX_GAP, MIN_GAP, SHORTEST, Durations, Estimate
+from nanobanana_async._durations import LONGEST, MAX_GAP, MIN_GAP, SHORTEST, Durations
 from nanobanana_async._learned import DEFAULT_Q, GUESSED_LENGTH, LEAST_KNOWN, LearnedPlan
 from nanobanana_async._pace import Pace
 
@@ -72,7 +72,7 @@ def measure(learned: LearnedPlan, length: Length, jobs: int, *, seed: int = 1, s
 )
 def test_it_comes_near_an_oracle_at_few_looks(length, q, least, most):
     """The figures promised for these distributions, cold start included."""
-    share, looked = measure(plan(q=q, jitter=0.05), length, 4000)
+    share, looked = measure(plan(q=q, jitter=0.05), length, 12_000)
     assert share >= least
     assert looked <= most
 
@@ -187,7 +187,7 @@ def test_looks_move_on_within_the_clamps(observations, q):
 @settings(max_examples=50)
 def test_shares_and_quantiles_are_each_others_inverse(observations):
     """The estimate is a distribution: from 0 to 1, never falling."""
-    estimate = Estimate([(low, max(high, low + 1e-3)) for low, high in observations])
+    estimate = Durations(observations).estimate
     times = [estimate.quantile(step / 20) for step in range(21)]
     assert all(early <= late for early, late in pairwise(times))
     assert all(estimate.share(early) <= estimate.share(late) + 1e-12 for early, late in pairwise(times))
@@ -224,7 +224,7 @@ def test_what_was_learned_survives_a_dump(learned):
     assert after.dump() == before.dump()
     assert [tuple(key) for key, _ in json.loads(after.dump())["durations"]] == list(learned)
     for _, seen in json.loads(before.dump())["durations"]:
-        assert Estimate([(low, high) for low, high in seen]).median >= 0
+        assert Durations(seen).estimate.median >= 0
 
 
 def test_a_warm_plan_looks_as_the_one_that_learned():
