@@ -21,9 +21,11 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    StrictBool,
+    StrictInt,
+    StrictStr,
     TypeAdapter,
     ValidationError,
-    WrapValidator,
     computed_field,
     field_validator,
     model_validator,
@@ -163,7 +165,7 @@ def _or_none(value: Any, read: Callable[[Any], Any]) -> Any:
 
 
 def _told(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value not in _NOT_TOLD}
+    return {name: value for name, value in fields.items() if value or value not in _NOT_TOLD}
 
 
 def _whole(value: Any) -> Any:
@@ -175,9 +177,7 @@ def _truth(value: Any) -> bool:
 
 
 def _text(value: Any) -> str | None:
-    """Half of a surrogate pair, as a server leaves it that cuts a prompt short, can't be printed or stored."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    """Numbers as text; what else is no text was not told."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
@@ -197,7 +197,11 @@ def _aware(value: datetime | None) -> datetime | None:
 def _urls(value: Any) -> Any:
     if isinstance(value, str):
         value = [value]
-    return tuple(_text(url) for url in value if isinstance(url, str) and url) if isinstance(value, list | tuple) else ()
+    return tuple(url for url in value if isinstance(url, str) and url) if isinstance(value, list | tuple) else ()
+
+
+def _nothing(_: Any) -> None:
+    """What can't be read."""
 
 
 def _known_status(value: Any) -> Any:
@@ -205,19 +209,29 @@ def _known_status(value: Any) -> Any:
     return _STATUSES.get(text)
 
 
-LenientInt: TypeAlias = Annotated[int | None, PlainValidator(_int)]
-LenientStr: TypeAlias = Annotated[str | None, PlainValidator(_text)]
-LenientTime: TypeAlias = Annotated[datetime | None, WrapValidator(_or_none)]
-Urls: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_urls)]
-Flag: TypeAlias = Annotated[bool, BeforeValidator(_truth)]
+# The left is what is told as a rule, read without a call of ours; the right makes the best of anything else.
+_LEFT_FIRST = Field(union_mode="left_to_right")
+LenientInt: TypeAlias = Annotated[StrictInt | Annotated[int | None, PlainValidator(_int)], _LEFT_FIRST]
+LenientStr: TypeAlias = Annotated[StrictStr | Annotated[str | None, PlainValidator(_text)], _LEFT_FIRST]
+LenientTime: TypeAlias = Annotated[datetime | Annotated[None, PlainValidator(_nothing)], _LEFT_FIRST]
+Status: TypeAlias = Annotated[
+    GenerationStatus | Annotated[GenerationStatus | None, BeforeValidator(_known_status)], _LEFT_FIRST
+]
+Url: TypeAlias = Annotated[StrictStr, Field(min_length=1)]
+Urls: TypeAlias = Annotated[tuple[Url, ...] | Annotated[tuple[str, ...], BeforeValidator(_urls)], _LEFT_FIRST]
+Flag: TypeAlias = Annotated[StrictBool | Annotated[bool, BeforeValidator(_truth)], _LEFT_FIRST]
 
 
-class _WireModel(BaseModel):
-    """What holds nothing counts as not told: another name of the same field, or its default, speaks instead."""
+class _Envelope(BaseModel):
+    """Around what an answer tells."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", coerce_numbers_to_str=True, populate_by_name=True, defer_build=True
     )
+
+
+class _WireModel(_Envelope):
+    """What holds nothing counts as not told: another name of the same field, or its default, speaks instead."""
 
     @model_validator(mode="before")
     @classmethod
@@ -258,9 +272,7 @@ class GenerationRecord(_WireModel):
         default=(), validation_alias=AliasChoices("outputImageUrls", "outputImageUrl", "imageUrls")
     )
     model_used: LenientStr = Field(default=None, validation_alias=AliasChoices("modelUsed", "model"))
-    processing_status: Annotated[GenerationStatus | None, BeforeValidator(_known_status)] = Field(
-        default=None, validation_alias="processingStatus"
-    )
+    processing_status: Status = Field(default=None, validation_alias="processingStatus")
     error_message: LenientStr = Field(default=None, validation_alias="errorMessage")
     credits_used: LenientInt = Field(default=None, validation_alias="creditsUsed")
     created_at: LenientTime = Field(default=None, validation_alias="createdAt")
@@ -293,7 +305,7 @@ class GenerationRecord(_WireModel):
         )
 
 
-class GenerationEnvelope(_WireModel):
+class GenerationEnvelope(_Envelope):
     """GET /generate: `{"data": {…}}`."""
 
     data: GenerationRecord
@@ -335,7 +347,7 @@ class Credits(_WireModel):
     credits: Annotated[int, BeforeValidator(_whole)]
 
 
-class CreditsEnvelope(_WireModel):
+class CreditsEnvelope(_Envelope):
     """GET /credits: `{"data": {"credits": 100}}`."""
 
     data: Credits

@@ -118,7 +118,9 @@ def read_json(text: bytes | str) -> Any:
     except ValueError:
         pass
     try:
-        return json.loads(text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text)
+        value = json.loads(text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text)
+        # Half of a surrogate pair, as a server leaves it that cuts a prompt short, can't be printed or stored.
+        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
