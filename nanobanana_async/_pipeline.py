@@ -293,14 +293,12 @@ class Pipeline:
     # ---- the files
 
     async def _store(self, job: Job, generation: Generation) -> None:
-        """Download, unless or until nobody wants it any more."""
+        """Download, unless nobody wants it any more; a job that is cancelled now is interrupted by the scheduler."""
         files: list[Path] = []
         if job.destination is not None and not job.cancelled:
-            with anyio.CancelScope() as wanted:
-                job.add_done_callback(lambda _: wanted.cancel())
-                files = await self._downloads.save(generation, job.destination.folder, stem=job.destination.stem)
-                await job.ledger.stored(job, files)
-                job.advance(JobStatus.STORED)
+            files = await self._downloads.save(generation, job.destination.folder, stem=job.destination.stem)
+            await job.ledger.stored(job, files)
+            job.advance(JobStatus.STORED)
         job.complete(generation, files)
 
 

@@ -3,7 +3,7 @@
 One dispatcher waits for work, then for a slot, and only then picks the job: whoever is most urgent at the moment a
 slot is free gets it (`_queue`), also one that still waits for room in the queue. A refused job returns to its old
 place. Every job runs in one task under the scheduler's own group, so that a user's cancellation never reaches into a
-submission.
+submission, and in a scope of its own, which ends it when the scheduler is stopped or when nobody wants its images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import anyio
-from anyio.abc import TaskGroup
 
 from ._exceptions import (
     AuthenticationError,
@@ -81,15 +80,14 @@ class Scheduler:
         self._max_queued = max_queued
         self._room: Room[Job] = Room(max_queued)  # for those that come, until their first slot
         self._queue: FairQueue[Job] = FairQueue(ageing=ageing)
-        self._live: set[Job] = set()
+        self._live: dict[Job, anyio.CancelScope] = {}
         self._states: Counter[JobStatus] = Counter()  # of the live ones, so that to ask costs the same for thousands
         self._in_slot: dict[Job, float] = {}  # since when
         self._lengths = SlotLengths()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed: set[asyncio.Future[None]] = set()
         self._completed = self._failed = self._cancelled = self._credits_used = 0
-        self._scope: anyio.CancelScope | None = None
-        self._asking = anyio.CancelScope()  # around the wait for a slot
+        self._asking = anyio.CancelScope()  # around the wait for work and for a slot
         self._asked_for = math.inf  # the priority it is waited for with
         self._stopped = False
 
@@ -100,15 +98,16 @@ class Scheduler:
     async def serve(self) -> None:
         """Dispatch until stopped; whatever is left by then ends as JobCancelledError, its POST answered."""
         try:
-            async with anyio.create_task_group() as jobs:
-                self._scope = jobs.cancel_scope
-                if self._stopped:
-                    jobs.cancel_scope.cancel()
-                await self._dispatch(jobs)
-        except Exception:
-            _LOGGER.exception("the scheduler stopped unexpectedly")
+            async with asyncio.TaskGroup() as jobs:
+                try:
+                    while not self._stopped:
+                        with anyio.CancelScope() as self._asking:
+                            await self._dispatch(jobs)
+                except Exception:  # not for the group, which would cancel the jobs in the midst of a POST
+                    _LOGGER.exception("the scheduler stopped unexpectedly")
+                finally:
+                    self.stop()
         finally:
-            self._stopped = True
             for job in (*self._queue, *self._live):
                 job.cancel("the client was closed")
             self._wake()
@@ -116,8 +115,9 @@ class Scheduler:
     def stop(self) -> None:
         """Submit nothing more, and let `serve` come to its end. Idempotent."""
         self._stopped = True
-        if self._scope is not None:
-            self._scope.cancel()
+        self._asking.cancel()
+        for scope in self._live.values():
+            scope.cancel()
 
     def abort(self) -> None:
         """Stop without waiting for the answers of submissions under way: they may be paid, and their ids are lost."""
@@ -189,7 +189,8 @@ class Scheduler:
 
     # ---- dispatching
 
-    async def _dispatch(self, jobs: TaskGroup) -> None:
+    async def _dispatch(self, jobs: asyncio.TaskGroup) -> None:
+        """Give slots to jobs, until it is cancelled: for good, or because a slot is to be asked for more urgently."""
         for started in itertools.count(1):
             while not self._queue:
                 await self._change()
@@ -198,59 +199,63 @@ class Scheduler:
                 await asyncio.sleep(0)
 
     async def _slot(self) -> Slot:
-        """A slot for the most urgent job; asked for anew when a more urgent one comes."""
-        while True:
-            self._asked_for = self._queue.priority
-            try:
-                with anyio.CancelScope() as self._asking:
-                    return await self._limiter.acquire(priority=self._asked_for)
-            finally:
-                self._asked_for = math.inf
+        """A slot for the most urgent job."""
+        self._asked_for = self._queue.priority
+        try:
+            return await self._limiter.acquire(priority=self._asked_for)
+        finally:
+            self._asked_for = math.inf
 
     def _ask_for(self, job: Job) -> None:
+        """Ask for a slot anew, should the job be more urgent than those that one is waited for with."""
         if job.priority > self._asked_for:
             self._asking.cancel()
 
-    def _start_next(self, jobs: TaskGroup, slot: Slot) -> None:
+    def _start_next(self, jobs: asyncio.TaskGroup, slot: Slot) -> None:
         job = self._queue.pop()
         if job is None:  # cancelled, while a slot was waited for
             slot.release()
             return
-        self._live.add(job)
+        self._live[job] = scope = anyio.CancelScope()
         self._states[job.status] += 1
         self._in_slot[job] = asyncio.get_running_loop().time()
         self._room.leave(job)
         self._wake()
-        jobs.start_soon(self._run, job, slot)
+        self._tasks.add(jobs.create_task(self._run(job, slot, scope)))
 
-    async def _run(self, job: Job, slot: Slot) -> None:
-        """One job in its slot; nothing but cancellation leaves here."""
+    async def _run(self, job: Job, slot: Slot, scope: anyio.CancelScope) -> None:
+        """One job in its slot; nothing but an abort leaves here."""
+        with scope:
+            try:
+                if not scope.cancel_called:  # else stopped before it began, and not worth a POST
+                    await self._run_in_slot(job, slot)
+            except Refused:
+                if not job.done():
+                    self._in_slot.pop(job, None)
+                    self._queue.put_back(job)
+                    self._ask_for(job)
+            except NanoBananaError as error:
+                self._fail(job, error)
+            except Exception as error:
+                _LOGGER.exception("job %s met an unexpected error", job.id)
+                job.fail(error)
+            finally:
+                slot.release()
+                self._left(job)
+
+    def _left(self, job: Job) -> None:
+        """Its task ends now."""
+        if job in self._in_slot:
+            self.slot_left(job)
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
-        try:
-            await self._run_in_slot(job, slot)
-        except Refused:
-            if not job.done():
-                self._in_slot.pop(job, None)
-                self._queue.put_back(job)
-                self._ask_for(job)
-        except NanoBananaError as error:
-            self._fail(job, error)
-        except Exception as error:
-            _LOGGER.exception("job %s met an unexpected error", job.id)
-            job.fail(error)
-        finally:
-            slot.release()
-            if job in self._in_slot:
-                self.slot_left(job)
-            self._tasks.discard(task)
-            self._live.remove(job)
-            self._states[job.status] -= 1
-            self._credits_used += job.credits_used or 0
-            if self._stopped:
-                job.cancel("the client was closed")
-            self._wake()
+        self._tasks.discard(task)
+        del self._live[job]
+        self._states[job.status] -= 1
+        self._credits_used += job.credits_used or 0
+        if self._stopped:
+            job.cancel("the client was closed")
+        self._wake()
 
     def _fail(self, job: Job, error: NanoBananaError) -> None:
         error.generation_id = error.generation_id or job.generation_id
@@ -267,6 +272,8 @@ class Scheduler:
             self._completed += 1
         elif job.cancelled:
             self._cancelled += 1
+            if job.generation is not None and job in self._live:
+                self._live[job].cancel()  # it has ended, so there are only images on their way, which nobody wants
         else:
             self._failed += 1
         self._wake()

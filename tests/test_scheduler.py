@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections import Counter
 
+import anyio
 import pytest
 
 from nanobanana_async import (
@@ -206,6 +207,68 @@ async def test_many_free_slots_are_filled_over_many_turns_of_the_loop(new_job):
     scheduler.stop()
     counting.cancel()
     await asyncio.wait((serving, counting))
+
+
+class Stopping(AccountLimiter):
+    """Its scheduler is stopped in the moment between a slot's grant and the job's first step."""
+
+    async def acquire(self, *, priority=0):
+        slot = await super().acquire(priority=priority)
+        asyncio.get_running_loop().call_soon(self.scheduler.stop)
+        return slot
+
+
+async def test_a_job_that_has_not_begun_when_the_scheduler_stops_sends_nothing(new_job):
+    """Its POST would go out all the same: a submission is shielded from the stop."""
+    begun = []
+
+    async def begin(job, slot):
+        begun.append(job)
+
+    limiter = Stopping()
+    limiter.scheduler = Scheduler(limiter, begin)
+    job = new_job("a cat")
+    await limiter.scheduler.enqueue(job)
+    await limiter.scheduler.serve()
+    assert not begun
+    with pytest.raises(JobCancelledError, match="before it was submitted"):
+        await job.result()
+    assert limiter.statistics().submitting == 0
+
+
+class Failing(AccountLimiter):
+    """Gives one slot, then breaks, once that one's job has begun."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun = asyncio.Event()
+
+    async def acquire(self, *, priority=0):
+        if self.statistics().submitting:
+            await self.begun.wait()
+            raise OSError("the limiter broke")
+        return await super().acquire(priority=priority)
+
+
+async def test_a_scheduler_that_breaks_lets_shielded_work_end(new_job, caplog):
+    """What is in the midst of a POST is paid; the others learn that nobody serves them."""
+    limiter, answered = Failing(), asyncio.Event()
+
+    async def begin(job, slot):
+        limiter.begun.set()
+        with anyio.CancelScope(shield=True):
+            await asyncio.sleep(0.01)
+            answered.set()
+        await asyncio.sleep(10)
+
+    scheduler = Scheduler(limiter, begin)
+    jobs = [new_job("a cat"), new_job("a dog")]
+    for job in jobs:
+        await scheduler.enqueue(job)
+    await asyncio.wait_for(scheduler.serve(), 5)
+    assert answered.is_set()
+    assert "the limiter broke" in caplog.text
+    assert all(isinstance(error, JobCancelledError) for error in await results_of(jobs))
 
 
 class Noted(AccountLimiter):
