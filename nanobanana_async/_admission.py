@@ -36,7 +36,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,7 +190,7 @@ class Admission:
         """Any answer's headers: the limit, and how much of it is used by others."""
         if rate_limit.limit is not None:
             self._announce(rate_limit.limit, now)
-        if rate_limit.active is not None and self._known.announced is not None and not self._by_request:
+        if rate_limit.active is not None and self._bound is not None:
             self._known.others = max(0, rate_limit.active - self._taken)
 
     def looked(self, rate_limit: RateLimit, now: float, *, running: bool, seen_at: int = 0) -> int:
@@ -198,20 +198,25 @@ class Admission:
 
         `seen_at` is what this returned for the same generation before: so each is counted once an acceptance.
         """
-        known = self._known
+        known, judge = self._known, self._judge
         if running:
+            scope = judge.scope
             self._questions.looked = True
             known.seen += seen_at < known.acceptances
-            open_requests = self.open_requests + 1  # this very look, which has just been closed
-            self._judged(lambda: self._judge.seen_running(rate_limit.active, open_requests=open_requests), now)
+            judge.seen_running(rate_limit.active, open_requests=self.open_requests + 1)  # this look has just closed
+            self._judged(scope, now)
         self.observed(rate_limit, now)
         if known.limit_then is not None and known.seen > known.limit_then:
-            self._judged(self._judge.seen_beyond_limit, now)
+            scope = judge.scope
+            judge.seen_beyond_limit()
+            self._judged(scope, now)
         return known.acceptances
 
     def look_refused(self, rate_limit: RateLimit, now: float) -> None:
         """A look met 429."""
-        self._judged(self._judge.look_refused, now)
+        scope = self._judge.scope
+        self._judge.look_refused()
+        self._judged(scope, now)
         self.observed(rate_limit, now)
 
     @property
@@ -294,10 +299,11 @@ class Admission:
 
     def _capacity(self) -> float:
         """All bounds there are."""
-        bounds = (self.max_concurrency, self._known.found, self._server.bound)
-        least = min((bound for bound in bounds if bound is not None), default=math.inf)
-        if self._bound is not None:
-            least = min(least, self._bound - self._known.others + self._known.extra)
+        known, told = self._known, self._bound
+        least = math.inf if told is None else told - known.others + known.extra
+        for bound in (self.max_concurrency, known.found, self._server.bound):
+            if bound is not None and bound < least:
+                least = bound
         return max(1, least)
 
     def _reach(self) -> int:
@@ -336,7 +342,9 @@ class Admission:
     def _collided(self, rate_limit: RateLimit, now: float, *, alone: bool) -> None:
         """This refusal was about open requests, and says nothing of generations."""
         self._announce(rate_limit.limit or self._known.announced or 1, now)
-        self._judged(lambda: self._judge.submission_refused(alone=alone, running=self._running), now)
+        scope = self._judge.scope
+        self._judge.submission_refused(alone=alone, running=self._running)
+        self._judged(scope, now)
         self._questions.asking = self._questions.asking and self._submitting > 0
 
     def _shrink(self, rate_limit: RateLimit, now: float, *, alone: bool) -> None:
@@ -367,13 +375,14 @@ class Admission:
     def _feel_anew(self) -> None:
         self._known.proved, self._known.refilling = self._certain, True
 
-    def _judged(self, tell: Callable[[], None], now: float) -> None:
-        """What was found out in one scope doesn't hold in another."""
-        before = self._judge.scope
-        tell()
-        if "request" in (before, self._judge.scope) and before != self._judge.scope:
+    def _judged(self, before: Scope | None, now: float) -> None:
+        """The judge was told something. What was found out in one scope doesn't hold in another."""
+        scope = self._judge.scope
+        if scope == before:
+            return
+        if "request" in (before, scope):
             self._start_over(now)
-        elif before is None and self._judge.scope is not None:
+        elif before is None:
             self._questions.scope_known(now)
 
     def _let_go(self, now: float) -> None:

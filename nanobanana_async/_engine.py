@@ -107,6 +107,8 @@ class Engine:
             self._tell()
 
     def _tell(self) -> None:
+        if not _LOGGER.isEnabledFor(logging.INFO):
+            return
         slots = self._limiter.statistics()
         (scope, limit), self._told = self._told, (slots.scope, slots.limit)
         if slots.scope != scope:

@@ -26,30 +26,29 @@ class Gate:
 
     @width.setter
     def width(self, width: int | None) -> None:
-        self._width = width
-        self._let_in()
+        if width != self._width:
+            self._width = width
+            self._let_in()
 
     def request(self, *, submission: bool = False) -> Passage:
         """One open request, for the length of an `async with`. Cancelled while waiting, it was never open."""
         return Passage(self, submission)
 
-    async def enter(self, submission: bool) -> None:
-        """Wait for room."""
-        if self._room and not self._waiting:
-            self._open_one()
-        else:
-            await self._turn(submission)
+    def enter(self) -> bool:
+        """Open a request, if there is room and nobody waits for it."""
+        if self._waiting or not self._room:
+            return False
+        self._open_one()
+        return True
 
     def leave(self) -> None:
         """One request was answered, or given up."""
         self.open -= 1
-        self._let_in()
+        if self._waiting:
+            self._let_in()
 
-    def _open_one(self) -> None:
-        self.open += 1
-        self.opened += 1
-
-    async def _turn(self, submission: bool) -> None:
+    async def turn(self, submission: bool) -> None:
+        """Wait for room, and open a request."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (not submission, next(self._order), turn))
         self._let_in()
@@ -61,6 +60,10 @@ class Gate:
             turn.cancel()
             self._let_in()
             raise
+
+    def _open_one(self) -> None:
+        self.open += 1
+        self.opened += 1
 
     @property
     def _room(self) -> bool:
@@ -86,9 +89,11 @@ class Passage:
         self._number: int | None = None  # among those that were opened, if nothing else was open then
 
     async def __aenter__(self) -> Self:
-        await self._gate.enter(self._submission)
-        if self._gate.open == 1:
-            self._number = self._gate.opened
+        gate = self._gate
+        if not gate.enter():
+            await gate.turn(self._submission)
+        if gate.open == 1:
+            self._number = gate.opened
         return self
 
     async def __aexit__(

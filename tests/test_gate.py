@@ -39,7 +39,7 @@ async def test_a_gate_that_widens_lets_more_in() -> None:
     gate = Gate()
     gate.width = 1
     async with gate.request():
-        waiting = asyncio.create_task(gate.enter(False))
+        waiting = asyncio.create_task(gate.turn(False))
         await wait_all_tasks_blocked()
         assert not waiting.done()
         gate.width = None
@@ -51,8 +51,8 @@ async def test_one_cancelled_as_it_is_let_in_passes_its_turn_on() -> None:
     """The next one goes."""
     gate = Gate()
     gate.width = 1
-    await gate.enter(False)
-    first, second = (asyncio.create_task(gate.enter(False)) for _ in range(2))
+    assert gate.enter()
+    first, second = (asyncio.create_task(gate.turn(False)) for _ in range(2))
     await wait_all_tasks_blocked()
     gate.leave()
     first.cancel()
