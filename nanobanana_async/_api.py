@@ -7,7 +7,7 @@ What a submission's failure means for money is decided here: `ConnectError` neve
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -40,10 +40,9 @@ class EventSource:
         """Events as they come. Raises: TransportError when the stream breaks or falls silent."""
         decoder = SSEDecoder()
         try:
-            async with aclosing(self._response.chunks()) as chunks:
-                async for chunk in chunks:
-                    for event in decoder.feed(chunk):
-                        yield self._scrubbed(event)
+            while chunk := await self._response.chunk():
+                for event in decoder.feed(chunk):
+                    yield self._scrubbed(event)
             for event in decoder.close():
                 yield self._scrubbed(event)
         except ValueError as error:
@@ -77,9 +76,9 @@ class Api:
     @asynccontextmanager
     async def stream(self, body: bytes) -> AsyncIterator[EventSource]:
         """POST /generate in stream mode, once. Raises on entry as `submit` does."""
-        opened = self._transport.stream("/generate", body=body, idle_timeout=self._timeouts.idle_timeout)
         async with AsyncExitStack() as stack:
             with _money_at_stake():
+                opened = await self._transport.stream("/generate", body=body, idle_timeout=self._timeouts.idle_timeout)
                 response = await stack.enter_async_context(opened)
                 source = EventSource(response, await _plain_submission(response))
             yield source

@@ -12,7 +12,6 @@ import errno
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,15 +188,13 @@ class Downloads:
     async def _fetch(self, link: str, image: Image, part: Part) -> None:
         # Images don't shrink by gzip, and a range of a gzipped body would be of no use.
         headers = {"Accept-Encoding": "identity", **part.range_headers()}
-        async with self._transport.fetch(link, headers=headers) as response:
+        async with await self._transport.fetch(link, headers=headers) as response:
             self._check_status(response, image, part)
             part.begin(response.status, response.headers)
-            # Closed here, not by the garbage collector, when the loop below ends early.
-            async with aclosing(response.chunks()) as chunks:
-                async for chunk in chunks:
-                    part.take(chunk)
-                    if part.is_due(self._chunk_size):
-                        await part.write()
+            while chunk := await response.chunk():
+                part.take(chunk)
+                if part.is_due(self._chunk_size):
+                    await part.write()
 
     def _check_status(self, response: OpenResponse, image: Image, part: Part) -> None:
         status = response.status

@@ -11,8 +11,7 @@ import io
 import math
 import platform
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Self
@@ -104,11 +103,13 @@ class OpenResponse:
         self._response.release()
         await self._response.wait_for_close()
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes. Raises: TransportError when it breaks off."""
+    async def chunk(self) -> bytes:
+        """What has come of the body, as soon as there is any; nothing at its end.
+
+        Raises: TransportError when it breaks off.
+        """
         try:
-            async for chunk in self._response.content.iter_any():
-                yield chunk
+            return await self._response.content.readany()
         except FOREIGN_ERRORS as error:
             raise _translated(self._what, error) from error
 
@@ -180,17 +181,20 @@ class Transport:
             raise _translated(f"{method} {path}", error) from error
         return Response(response.status, response.headers, self._scrub(text))
 
-    @asynccontextmanager
-    async def stream(self, path: str, *, body: bytes, idle_timeout: float) -> AsyncIterator[OpenResponse]:
-        """POST, and the answer while it comes; `idle_timeout` bounds every silence, `generation_timeout` the whole."""
+    async def stream(self, path: str, *, body: bytes, idle_timeout: float) -> OpenResponse:
+        """POST, and the answer while it comes; `idle_timeout` bounds every silence, `generation_timeout` the whole.
+
+        For an `async with`, which closes it. Raises: TransportError.
+        """
         limit = self._limit(total=self.timeouts.generation_timeout, sock_read=idle_timeout)
         response = await self._send("POST", path, None, body, limit, True)
-        async with OpenResponse(response, f"POST {path}", self._scrub) as opened:
-            yield opened
+        return OpenResponse(response, f"POST {path}", self._scrub)
 
-    @asynccontextmanager
-    async def fetch(self, url: str, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[OpenResponse]:
-        """GET any URL, never with the key; redirects are followed. Raises: TransportError."""
+    async def fetch(self, url: str, *, headers: Mapping[str, str] | None = None) -> OpenResponse:
+        """GET any URL, never with the key; redirects are followed.
+
+        For an `async with`, which closes it. Raises: TransportError.
+        """
         limit = self._limit(sock_read=self.timeouts.download_timeout)
         sent = {"User-Agent": self._user_agent, "Accept": "image/*,*/*;q=0.1", **(headers or {})}
         what = f"GET {show_link(url)}"
@@ -201,8 +205,7 @@ class Transport:
             )
         except FOREIGN_ERRORS as error:
             raise _translated(what, error) from error
-        async with OpenResponse(response, what) as opened:
-            yield opened
+        return OpenResponse(response, what)
 
     async def aclose(self) -> None:
         """Close our own session. Idempotent."""

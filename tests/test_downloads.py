@@ -10,9 +10,8 @@ import resource
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -70,17 +69,21 @@ class WatchedTransport(Transport):
 
     witness: Witness
 
-    @asynccontextmanager
     async def fetch(self, url, *, headers=None):
-        async with super().fetch(url, headers=headers) as response:
-            response.chunks = partial(self._counted, response.chunks, urlsplit(url).path)
-            yield response
+        response, counted = await super().fetch(url, headers=headers), 0
+        read, path = response.chunk, urlsplit(url).path
 
-    async def _counted(self, chunks, path):
-        async with aclosing(chunks()) as stream:
-            async for chunk in stream:
-                yield chunk
-                self.witness.count(path, len(chunk))
+        async def chunk():
+            """The one before is counted when the next is asked for: then it has been taken."""
+            nonlocal counted
+            if counted:
+                self.witness.count(path, counted)
+            body = await read()
+            counted = len(body)
+            return body
+
+        response.chunk = chunk
+        return response
 
 
 class Cdn:

@@ -170,7 +170,7 @@ async def test_an_id_is_quoted(mocked: aioresponses, transport: Transport) -> No
 async def test_images_are_fetched_without_the_key(mocked: aioresponses, transport: Transport) -> None:
     """No host but the API's own gets it; a signed link is sent as it is."""
     mocked.get(URL(CDN, encoded=True), body=b"\x89PNG")
-    async with transport.fetch(CDN, headers={"Range": "bytes=4-"}) as response:
+    async with await transport.fetch(CDN, headers={"Range": "bytes=4-"}) as response:
         assert (await response.read()).body == b"\x89PNG"
     call = sent(mocked)
     assert KEY not in str(call)
@@ -180,7 +180,7 @@ async def test_images_are_fetched_without_the_key(mocked: aioresponses, transpor
 async def test_even_the_apis_own_images_are_fetched_without_the_key(mocked: aioresponses, transport: Transport) -> None:
     """A link is no API call, and what answers it may redirect anywhere."""
     mocked.get("https://api.test/outputs/1.png", body=b"\x89PNG")
-    async with transport.fetch("https://api.test/outputs/1.png"):
+    async with await transport.fetch("https://api.test/outputs/1.png"):
         assert KEY not in str(sent(mocked))
 
 
@@ -396,11 +396,13 @@ async def test_a_silent_stream_times_out() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
         await reader.read()
 
-    async with talking(talk) as transport, transport.stream("/generate", body=b"{}", idle_timeout=0.05) as response:
-        chunks = response.chunks()
-        assert await anext(chunks) == b"data: 1\n\n"
+    async with (
+        talking(talk) as transport,
+        await transport.stream("/generate", body=b"{}", idle_timeout=0.05) as response,
+    ):
+        assert await response.chunk() == b"data: 1\n\n"
         with pytest.raises(RequestTimeoutError):
-            await anext(chunks)
+            await response.chunk()
 
 
 async def test_an_endless_stream_ends_with_the_generations_patience() -> None:
@@ -413,8 +415,8 @@ async def test_an_endless_stream_ends_with_the_generations_patience() -> None:
             await asyncio.sleep(0.005)
 
     async def read_all(transport: Transport) -> None:
-        async with transport.stream("/generate", body=b"{}", idle_timeout=1.0) as response:
-            async for _ in response.chunks():
+        async with await transport.stream("/generate", body=b"{}", idle_timeout=1.0) as response:
+            while await response.chunk():
                 pass
 
     async with talking(talk, timeouts=Timeouts(generation_timeout=0.05)) as transport:
@@ -430,7 +432,7 @@ async def test_a_callers_session_may_not_turn_a_refusal_into_a_lost_answer() -> 
         talking(answering(refusal), session=session) as transport,
     ):
         assert (await transport.request("POST", "/generate", body=b"{}")).status == 429
-        async with transport.fetch(f"{transport.base_url}/a.png") as response:
+        async with await transport.fetch(f"{transport.base_url}/a.png") as response:
             assert response.status == 429
 
 
@@ -445,7 +447,7 @@ async def test_every_request_is_finite(mocked: aioresponses, transport: Transpor
     mocked.get(URL(CDN, encoded=True), body=b"")
     await transport.request("GET", "/credits")
     await transport.request("POST", "/generate", timeout=7.0)
-    async with transport.stream("/generate", body=b"", idle_timeout=3.0), transport.fetch(CDN):
+    async with await transport.stream("/generate", body=b"", idle_timeout=3.0), await transport.fetch(CDN):
         pass
     limits = [call.kwargs["timeout"] for calls in mocked.requests.values() for call in calls]
     assert len(limits) == 4
