@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -56,11 +57,14 @@ class RateLimit:
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> RateLimit:
         """Read X-RateLimit-Limit, X-RateLimit-Active and Retry-After; nonsense counts as absent."""
-        return cls(
-            limit=_count(headers.get("X-RateLimit-Limit"), least=1),
-            active=_count(headers.get("X-RateLimit-Active")),
-            retry_after=parse_retry_after(headers.get("Retry-After")),
-        )
+        slots = _slots(headers.get("X-RateLimit-Limit"), headers.get("X-RateLimit-Active"))
+        retry_after = headers.get("Retry-After")
+        return slots if retry_after is None else replace(slots, retry_after=parse_retry_after(retry_after))
+
+
+@lru_cache(256)  # every answer says one of a few things
+def _slots(limit: str | None, active: str | None) -> RateLimit:
+    return RateLimit(_count(limit, least=1), _count(active))
 
 
 def _count(value: Any, *, least: int = 0) -> int | None:
