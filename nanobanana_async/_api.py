@@ -15,7 +15,7 @@ from ._exceptions import ConnectError, ResponseDecodingError, ServerError, Submi
 from ._models import CreditsEnvelope, GenerationEnvelope, GenerationRecord, Model, ModelsEnvelope, Submission
 from ._sse import ServerSentEvent, SSEDecoder
 from ._transport import OpenResponse, Transport
-from ._wire import RateLimit, read_model, read_submission
+from ._wire import RateLimit, read_ended, read_model, read_submission
 
 T = TypeVar("T")
 
@@ -88,6 +88,12 @@ class Api:
         response = await self._transport.request("GET", "/generate", params={"id": generation_id})
         envelope = read_model(response, GenerationEnvelope, what=f"GET /generate?id={generation_id}")
         return Reply(envelope.data, RateLimit.from_headers(response.headers))
+
+    async def look(self, generation_id: str) -> Reply[GenerationRecord | None]:
+        """GET /generate?id=, read no further than a watch needs: None while it still runs. Raises: as `get`."""
+        response = await self._transport.request("GET", "/generate", params={"id": generation_id})
+        record = read_ended(response, what=f"GET /generate?id={generation_id}")
+        return Reply(record, RateLimit.from_headers(response.headers))
 
     async def models(self) -> list[Model]:
         """GET /models, which needs no key. Raises: APIStatusError, TransportError."""

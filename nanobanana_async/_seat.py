@@ -11,7 +11,7 @@ from ._api import Api, Reply
 from ._downloads import Downloads
 from ._exceptions import NanoBananaError
 from ._limiter import AccountLimiter, Gated, Limiter, LooksAfterOthers
-from ._models import GenerationRecord, GenerationStatus
+from ._models import GenerationRecord
 from ._pipeline import Pipeline
 from ._polling import Plan
 from ._retry import RetryPolicy
@@ -120,7 +120,7 @@ class Seat:
 
     async def _has_ended(self, generation_id: str) -> bool:
         """One look at what a process that died has left running."""
-        return (await self.api.get(generation_id)).value.status is not GenerationStatus.PROCESSING
+        return (await self.api.look(generation_id)).value is not None
 
     def _take(self, limiter: Limiter) -> None:
         self.limiter = limiter

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from ._api import Api
 from ._exceptions import GenerationTimeoutError, NanoBananaError, RateLimitError
 from ._limiter import Slot
-from ._models import GenerationRecord, GenerationStatus
+from ._models import GenerationRecord
 from ._polling import Key, Looks, Plan
 from ._retry import Backoff, respect_floor
 
@@ -81,7 +81,7 @@ class Watch:
                 looks.refused(elapsed)
             if answer is not None:
                 asked, record = answer
-                if record.status is not GenerationStatus.PROCESSING:
+                if record is not None:
                     looks.ended(asked - began)
                     return record
                 looks.processing(asked - began)
@@ -90,12 +90,12 @@ class Watch:
 
     async def _look(
         self, generation_id: str, errors: _Errors, slot: Slot | None
-    ) -> tuple[float, GenerationRecord] | None:
-        """When the look was sent, and what it showed; None for one that failed."""
+    ) -> tuple[float, GenerationRecord | None] | None:
+        """When the look was sent, and the record of what has ended; None for a look that failed."""
         try:
             async with slot.request() if slot is not None else self._open_request():
                 asked = self._clock()
-                reply = await self._api.get(generation_id)
+                reply = await self._api.look(generation_id)
         except NanoBananaError as error:
             if slot is not None and isinstance(error, RateLimitError):
                 slot.look_refused(error)
@@ -103,7 +103,7 @@ class Watch:
             return None
         errors.clear()
         if slot is not None:
-            slot.looked(reply.rate_limit, running=reply.value.status is GenerationStatus.PROCESSING)
+            slot.looked(reply.rate_limit, running=reply.value is None)
         return asked, reply.value
 
 

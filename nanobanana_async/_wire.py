@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -28,7 +29,15 @@ from ._exceptions import (
     ServerBusyError,
     ServerError,
 )
-from ._models import GenerateRequest, Generation, Mode, Submission
+from ._models import (
+    GenerateRequest,
+    Generation,
+    GenerationEnvelope,
+    GenerationRecord,
+    GenerationStatus,
+    Mode,
+    Submission,
+)
 from ._retry import parse_retry_after
 
 M = TypeVar("M", bound=BaseModel)
@@ -110,6 +119,22 @@ def read_model(response: Response, model: type[M], *, what: str) -> M:
         return model.model_validate(read_json(response.body))
     except (ValidationError, ValueError) as error:
         raise ResponseDecodingError(f"{what} answered something unreadable: {_snippet(response.body)}") from error
+
+
+def read_ended(response: Response, *, what: str) -> GenerationRecord | None:
+    """The record of a generation that has ended; None while it is processing, which needs no model to be told.
+
+    Raises: as `read_model`.
+    """
+    if response.status == 200 and response.body.count(_STATUS_KEY) == 1 and _PROCESSING(response.body):
+        return None
+    record = read_model(response, GenerationEnvelope, what=what).data
+    return None if record.status is GenerationStatus.PROCESSING else record
+
+
+# Inside a JSON string the quotes would be escaped, so nothing but a field looks like this.
+_STATUS_KEY = b'"processingStatus"'
+_PROCESSING = re.compile(_STATUS_KEY + rb'\s*:\s*"processing"').search
 
 
 def read_json(text: bytes | str) -> Any:

@@ -276,6 +276,34 @@ async def test_a_look_tells_the_record_and_the_slots(mocked: aioresponses, api: 
     assert (reply.value.status, reply.rate_limit.active) == ("processing", 4)
 
 
+@pytest.mark.parametrize(
+    ("body", "ended"),
+    [
+        ('{"data":{"processingStatus":"processing"}}', False),
+        ('{"data": {"processingStatus" : "processing", "prompt": "a cat"}}', False),
+        ('{"data":{"processingStatus":"PROCESSING"}}', False),
+        ('{"data":{"id":"clx1"}}', False),
+        ('{"data":{"processingStatus":"completed"}}', True),
+        ('{"data":{"processingStatus":"failed","errorMessage":"said \\"processingStatus\\":\\"processing\\""}}', True),
+        ('{"data":{"processingStatus":"completed","first":{"processingStatus":"processing"}}}', True),
+        ('{"data":{"outputImageUrls":["https://cdn.test/1.png"]}}', True),
+    ],
+)
+async def test_a_watch_learns_what_has_ended(mocked: aioresponses, api: Api, body: str, ended: bool) -> None:
+    """What still runs is told without a model of it; what only looks like it is not taken for it."""
+    mocked.get(f"{GENERATE}?id=clx1", body=body, headers={"X-RateLimit-Active": "4"})
+    reply = await api.look("clx1")
+    assert (reply.value is not None, reply.rate_limit.active) == (ended, 4)
+
+
+@pytest.mark.parametrize("status", [404, 500])
+async def test_a_refused_look_is_no_running_generation(mocked: aioresponses, api: Api, status: int) -> None:
+    """Whatever else its body says."""
+    mocked.get(f"{GENERATE}?id=clx1", status=status, body='{"data":{"processingStatus":"processing"}}')
+    with pytest.raises(APIStatusError):
+        await api.look("clx1")
+
+
 async def test_an_error_of_a_look_names_the_generation(mocked: aioresponses, api: Api) -> None:
     """And is never uncertain: to look again costs nothing."""
     mocked.get(f"{GENERATE}?id=clx1", status=404, payload={"error": "Not found"})

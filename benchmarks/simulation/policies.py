@@ -72,11 +72,11 @@ class OracleWatch:
     def __init__(self, api: SimulatedApi) -> None:
         self._api = api
 
-    async def until_end(self, generation_id: str, *, slot: OracleSlot, **_: Any) -> GenerationRecord:
+    async def until_end(self, generation_id: str, *, slot: OracleSlot, **_: Any) -> GenerationRecord | None:
         now = asyncio.get_running_loop().time()
         await asyncio.sleep(max(0.0, self._api.ends[generation_id] + MOMENT - HALF_TRIP - now))
         async with slot.request():
-            return (await self._api.get(generation_id)).value
+            return (await self._api.look(generation_id)).value
 
 
 class OracleLimiter:

@@ -20,8 +20,10 @@ Announces: TypeAlias = Literal["always", "refusals", "never"]  # where the limit
 Length = Callable[[random.Random, int], float]  # seconds that the generation of a given number takes
 
 HALF_TRIP = 0.1  # seconds from here to the server, and back again
-RUNNING = Reply(GenerationRecord(processing_status="processing"), RateLimit())
-ENDED = Reply(GenerationRecord(processing_status="completed", image_urls=("https://cdn/1.png",)), RateLimit())
+RUNNING: Reply[GenerationRecord | None] = Reply(None, RateLimit())
+ENDED: Reply[GenerationRecord | None] = Reply(
+    GenerationRecord(processing_status="completed", image_urls=("https://cdn/1.png",)), RateLimit()
+)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class SimulatedApi:
             Submission(generation_id=name, answered_async=True, credits_used=1), self._server.headers(loop.time())
         )
 
-    async def get(self, generation_id: str) -> Reply[GenerationRecord]:
+    async def look(self, generation_id: str) -> Reply[GenerationRecord | None]:
         loop = asyncio.get_running_loop()
         self.counts.polls += 1
         if self._server.world.scope == "generation":  # nothing but time decides this answer: one step less to simulate
@@ -145,7 +147,7 @@ class SimulatedApi:
         finally:
             self._server.leave()
 
-    def _look(self, generation_id: str, arrival: float) -> Reply[GenerationRecord]:
+    def _look(self, generation_id: str, arrival: float) -> Reply[GenerationRecord | None]:
         end = self.ends[generation_id]
         if arrival < end:
             return RUNNING
