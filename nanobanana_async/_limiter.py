@@ -7,6 +7,7 @@ generation has ended. Its methods are plain calls, so that nothing can come betw
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -90,7 +91,7 @@ class AccountLimiter:
         self._gate = Gate()
         self._gate.width = self._admission.open_limit
         self._clock = clock
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: dict[asyncio.Future[None], float] = {}  # until when, should nothing change before
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -125,21 +126,37 @@ class AccountLimiter:
         """Nothing to close: the slots live in memory."""
 
     async def _change(self) -> None:
-        """Until an answer changes something, or time alone may have."""
-        now = self._clock()
-        moment = self._admission.next_change(now)
-        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(changed)
+        """Until there may be a slot, because of an answer or of time alone."""
+        loop, now = asyncio.get_running_loop(), self._clock()
+        changed: asyncio.Future[None] = loop.create_future()
+        moment = self._next_change(now)
+        alarm = loop.call_later(moment - now, _wake, changed) if moment < math.inf else None
+        self._waiters[changed] = moment
         try:
-            await asyncio.wait((changed,), timeout=None if moment is None else moment - now)
+            await changed
         finally:
-            self._waiters.remove(changed)
+            del self._waiters[changed]
+            if alarm is not None:
+                alarm.cancel()
+
+    def _next_change(self, now: float) -> float:
+        moment = self._admission.next_change(now)
+        return math.inf if moment is None else moment
 
     def _changed(self) -> None:
+        """An answer was heard: whoever waits for longer than need be looks again."""
         self._gate.width = self._admission.open_limit
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiters:
+            now = self._clock()
+            moment = self._next_change(now)
+            for waiter, until in self._waiters.items():
+                if moment <= now or moment < until:
+                    _wake(waiter)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class _AccountSlot:

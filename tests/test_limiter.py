@@ -94,7 +94,7 @@ async def test_a_cancelled_waiter_has_taken_nothing(clock: Clock) -> None:
         await waiting
     slot.release()
     assert limiter.statistics().submitting == limiter.statistics().running == 0
-    assert limiter._waiters == []
+    assert not limiter._waiters
 
 
 async def test_a_waiter_cancelled_while_it_is_woken_passes_the_slot_on(clock: Clock) -> None:
