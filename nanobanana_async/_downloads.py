@@ -89,6 +89,7 @@ class Downloads:
         self._chunk_size = chunk_size
         self._now = now
         self._sleep = sleep
+        self._folders: set[Path] = set()  # that were there, or were made: to look costs a tenth of a small download
         self._unfinished = 0
         self._stored = 0
         self._bytes = 0
@@ -114,7 +115,9 @@ class Downloads:
         """
         folder = Path(folder)
         images = _images_of(generation, folder, stem)
-        _make_folder(generation, folder)
+        if folder not in self._folders:
+            _make_folder(generation, folder)
+            self._folders.add(folder)
         if len(images) == 1:
             return _paths_or_raise([await self._collect(images[0], folder_too=self._fsync)])
         outcomes: dict[int, Path | Exception] = {}
@@ -126,7 +129,7 @@ class Downloads:
             for image in images:
                 group.start_soon(collect, image)
         if self._fsync:
-            await asyncio.to_thread(sync_folder, folder)
+            await asyncio.to_thread(sync_folder, str(folder))
         return _paths_or_raise([outcomes[image.place] for image in images])
 
     async def _collect(self, image: Image, *, folder_too: bool) -> Path | Exception:
@@ -228,8 +231,7 @@ def _images_of(generation: Generation, folder: Path, stem: str | None) -> list[I
 
 def _make_folder(generation: Generation, folder: Path) -> None:
     try:
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DownloadError(
             f"generation {generation.id} is not stored: {_describe(error)}; it is paid, not lost",

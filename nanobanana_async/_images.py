@@ -49,6 +49,7 @@ _PUNCTUATION = frozenset("-_. ")  # beside letters, marks and digits of any scri
 _NO_ASCII_WORD = re.compile(r"[^0-9A-Za-z]+")  # most prompts are ASCII, where this takes a tenth of the time
 _NOT_KEPT_ASCII = re.compile(r"[^0-9A-Za-z\-_. ]")
 _DEVICES = frozenset({"con", "prn", "aux", "nul", "conin$", "conout$"})  # names that Windows keeps, with any suffix
+_PLAIN_STEM = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{7,63}").fullmatch  # longer than any device's name
 _NUMBERED_DEVICE = re.compile(r"(com|lpt)[0-9¹²³]")
 
 
@@ -59,6 +60,8 @@ def safe_stem(text: str) -> str:
     the original: `~` is never kept, so two texts can't meet in one name. Letter case is kept: two names that differ
     only in case are one file where the file system says so.
     """
+    if _PLAIN_STEM(text):
+        return text
     stem = _clean(text)
     return stem if stem == text else f"{stem}~{short_hash(text)}"
 
@@ -112,6 +115,9 @@ def _cut(text: str, max_bytes: int) -> str:
 # ---- links --------------------------------------------------------------------------------------------------
 
 
+_PLAIN_LINK = re.compile(r"https?://[0-9A-Za-z][0-9A-Za-z.-]*(?::[0-9]+)?/").match
+
+
 def resolve_url(url: str, base_url: str) -> str:
     """The absolute http(s) URL, or the data URI, that an image link means; relative ones belong to the API's host.
 
@@ -119,6 +125,8 @@ def resolve_url(url: str, base_url: str) -> str:
     Raises: DownloadError when it is anything else.
     """
     link = url.strip()
+    if _PLAIN_LINK(link):
+        return link
     if link[:5].lower() == "data:":
         return link
     try:

@@ -122,7 +122,7 @@ class Part:
         """Make it the image's file."""
         file = self._open()
         await file.commit(self._taken(), fsync=fsync, folder_too=folder_too)
-        return file.target
+        return Path(file.target)
 
     def restart(self) -> None:
         """Forget every byte."""
@@ -142,7 +142,7 @@ class Part:
 
     def _open(self) -> PartFile:
         if self._file is None:
-            self._file = PartFile(self.image.folder / f"{self.image.stem}{self._format}")
+            self._file = PartFile(str(self.image.folder), f"{self.image.stem}{self._format}")
         return self._file
 
     def _continues(self, headers: Mapping[str, str]) -> bool:

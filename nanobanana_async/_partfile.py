@@ -13,7 +13,6 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from io import BufferedWriter
-from pathlib import Path
 from random import getrandbits
 from threading import Lock
 
@@ -23,11 +22,12 @@ from aiofiles.threadpool import wrap
 class PartFile:
     """Appears with its first write, under a hidden name that no reader takes for an image."""
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
+    def __init__(self, folder: str, name: str) -> None:
+        self.target = os.path.join(folder, name)
+        self._folder = folder
         # No secrets.token_hex: os.urandom would let another thread take the interpreter. The process's number is there
         # because forked ones share their random numbers.
-        self._path = target.parent / f".{target.name}.{os.getpid():x}-{getrandbits(32):08x}.part"
+        self._path = os.path.join(folder, f".{name}.{os.getpid():x}-{getrandbits(32):08x}.part")
         self._file: BufferedWriter | None = None
         self._over = False
         self._lock = Lock()
@@ -55,11 +55,15 @@ class PartFile:
                 with suppress(OSError):  # the last flush, on a full disk; the descriptor is closed all the same
                     self._file.close()
                 with suppress(OSError):
-                    self._path.unlink()
+                    os.unlink(self._path)
 
     def _opened(self) -> BufferedWriter:
         if self._file is None:
-            self._file = self._path.open("xb")
+            try:
+                self._file = open(self._path, "xb")  # noqa: SIM115  # closed by commit or discard
+            except FileNotFoundError:  # the folder was taken away
+                os.makedirs(self._folder, exist_ok=True)
+                self._file = open(self._path, "xb")  # noqa: SIM115
         return self._file
 
     # ---- in a thread
@@ -78,13 +82,13 @@ class PartFile:
             if self._over:
                 return
             file.close()
-            self._path.replace(self.target)
+            os.replace(self._path, self.target)
             self._over = True
         if folder_too:
-            sync_folder(self.target.parent)
+            sync_folder(self._folder)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str) -> None:
     """Make renames durable, where the system has a way (Windows has none, some network disks neither)."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

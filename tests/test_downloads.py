@@ -238,6 +238,15 @@ async def test_the_folder_is_made(cdn, downloads, tmp_path):
     assert path == tmp_path / "a" / "b" / "clx9.jpg"
 
 
+async def test_a_folder_that_was_taken_away_is_made_again(cdn, downloads, tmp_path):
+    """Somebody moves the images of a long run away, the folder with them."""
+    link, folder = cdn.link("x", JPEG), tmp_path / "a"
+    await downloads.save(generation(link), folder)
+    folder.rename(tmp_path / "b")
+    assert await downloads.save(generation(link), folder) == [folder / "clx9.jpg"]
+    assert (folder / "clx9.jpg").read_bytes() == JPEG
+
+
 @pytest.mark.parametrize("stem", ["../../escaped", "/abs", "..", "a/b", "x" * 300])
 async def test_a_hostile_name_stays_in_the_folder(cdn, downloads, tmp_path, stem):
     """Ids come from a server, stems from prompts."""
