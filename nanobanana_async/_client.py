@@ -289,6 +289,11 @@ class Client:
         return replace(now, accounts=self._pool.accounts()) if len(self._seats) > 1 else now
 
     @property
+    def limit(self) -> int | None:
+        """How many generations may run at once, as far as it is known: `statistics().limit`, without the rest."""
+        return None if self._engine is None else self._engine.limit
+
+    @property
     def plan(self) -> Plan:
         """When to look at what runs. What a LearnedPlan has learned can be kept: see its `dump` and `load`."""
         return self._plan

@@ -76,8 +76,12 @@ class Engine:
 
     def map_width(self) -> int:
         """How many jobs keep every slot busy while outcomes are read."""
-        limit = self._limiter.statistics().limit
-        return max(LEAST_MAP_WIDTH, 2 * (limit or 0))
+        return max(LEAST_MAP_WIDTH, 2 * (self.limit or 0))
+
+    @property
+    def limit(self) -> int | None:
+        """How many generations may run at once; None while that is being found."""
+        return self._limiter.statistics().limit
 
     def statistics(self) -> ClientStatistics:
         """The numbers of this moment."""

@@ -45,6 +45,6 @@ class Memory:
                     self._written[name] = value
 
     def _known(self) -> dict[str, str]:
-        limit, plan = self._client.statistics().limit, self._client.plan
+        limit, plan = self._client.limit, self._client.plan
         known = {} if limit is None else {LIMIT: str(limit)}
         return known | {LEARNED: plan.dump()} if isinstance(plan, LearnedPlan) and plan.knows else known

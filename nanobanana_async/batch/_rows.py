@@ -67,7 +67,7 @@ class Rows:
     ) -> None:
         self._client = client
         self._journal = journal
-        self._folder = folder
+        self._images = folder / IMAGES
         self._new_ledger = new_ledger
         self._brake = brake
         self._judge = judge
@@ -108,7 +108,7 @@ class Rows:
             row.request,
             priority=self._priority,
             group=self._group,
-            destination=Destination(self._folder / IMAGES, stem(row)),
+            destination=Destination(self._images, stem(row)),
             ledger=ledger,
         )
         self._submitted[job] = ledger

@@ -180,7 +180,7 @@ class Run:
         return (JobState.UNCERTAIN,) if self._options.uncertain == "retry" else ()
 
     def _width(self) -> int:
-        return 0 if self._network.away else max(LEAST_WIDTH, 2 * (self._client.statistics().limit or 0))
+        return 0 if self._network.away else max(LEAST_WIDTH, 2 * (self._client.limit or 0))
 
 
 async def committed(journal: Journal, counts: Counts) -> int:

@@ -145,7 +145,7 @@ class BatchRunner:
             prices,
             balance=await self._client.credits(),
             spent=await committed(self._journal, await self._journal.counts()),
-            limit=self._client.statistics().limit or (int(known_limit) if known_limit else None),
+            limit=self._client.limit or (int(known_limit) if known_limit else None),
             max_credits=self._options.max_credits,
         )
 

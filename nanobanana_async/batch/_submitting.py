@@ -95,8 +95,7 @@ class RowLedger:
         self._check_wanted(job)
         self.cost = self._desk.prices.of(self.row.request)
         self._desk.budget.reserve(self.row.index, self.cost)
-        with anyio.CancelScope(shield=True):
-            await self._write_intent()
+        await self._write_intent()
         self._desk.moved(self.row.index, JobState.INTENT)
         self._check_wanted(job)
 
@@ -171,9 +170,11 @@ class RowLedger:
             self._place.pass_on()
 
     async def _write_intent(self) -> None:
+        """Cancelled meanwhile, the intent is written all the same, and its withdrawal after it."""
         if self.row.state is JobState.UNCERTAIN:
-            await write_off(self._desk, self.row.cost or 0)
-            await self._desk.journal.intend_again(self.row.index, self.cost)
+            with anyio.CancelScope(shield=True):  # both or neither
+                await write_off(self._desk, self.row.cost or 0)
+                await self._desk.journal.intend_again(self.row.index, self.cost)
         else:
             await self._desk.journal.intend(self.row.index, self.cost)
 

@@ -35,7 +35,7 @@ async def plan(client: Client, options: BatchOptions, counts: InputCounts, rows:
         return await _tried_on_a_copy(client, options, rows)
     prices = Prices({model.name: model.credits_cost for model in await client.models()})
     balance = await client.credits()
-    limit = client.statistics().limit
+    limit = client.limit
     return Preflight.of(counts.by_model, prices, balance=balance, limit=limit, max_credits=options.max_credits)
 
 

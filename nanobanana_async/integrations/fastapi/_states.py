@@ -49,4 +49,4 @@ class States:
         return JobState(record, receipt, progress=progress)
 
     def _wait(self, ahead: int | None) -> float | None:
-        return None if ahead is None else self.lengths.wait(ahead, self._client.statistics().limit)
+        return None if ahead is None else self.lengths.wait(ahead, self._client.limit)
