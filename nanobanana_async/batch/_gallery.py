@@ -103,7 +103,7 @@ def rebuild_gallery(folder: Path, *, title: str | None = None, note: str = "") -
 def image_size(path: Path) -> tuple[int, int] | None:
     """Width and height of a PNG, JPEG or WebP by its header, or None."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:  # some bytes of it are read once
             return _size(file)
     except (OSError, ValueError, struct.error):
         return None
