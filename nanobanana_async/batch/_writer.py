@@ -87,7 +87,11 @@ class Writer:
         if self._closing:
             raise RuntimeError("the journal is closed")
         order = _Order(work, self._loop.create_future(), alone)
-        self._gather(order, self._loop.time() + linger)
+        self._gathered.append(order)
+        if linger:
+            self._hand_over_by(self._loop.time() + linger)
+        else:
+            self._hand_over()
         result: T = await order.future
         return result
 
@@ -102,9 +106,8 @@ class Writer:
         finally:  # at once, but for a cancelled close: then the loop waits, for nobody may find the folder half closed
             self._thread.join()
 
-    def _gather(self, order: _Order, due: float) -> None:
-        """Hand it over by `due`, with those before it."""
-        self._gathered.append(order)
+    def _hand_over_by(self, due: float) -> None:
+        """Hand over what is gathered, at the latest then."""
         waiting = self._handing_over
         if waiting is None or due < self._due:
             if waiting is not None:
