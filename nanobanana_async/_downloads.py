@@ -37,6 +37,7 @@ _LOGGER = logging.getLogger(__name__)
 MAX_CONCURRENT = 16  # downloads at once: saturates a gigabit with 200 KB images, and stays polite to a CDN
 MAX_BYTES = 200 * 1024 * 1024  # a file; the largest 4K PNGs have some 30 MB
 CHUNK_SIZE = 1024 * 1024  # bytes a write: each is a thread's hop, and 16 KB ones cost four times the CPU
+MAX_FOLDERS = 256  # that are remembered
 NOT_FOUND_ATTEMPTS = 3  # a CDN may know an image a moment later than the API does
 _TEMPORARY = frozenset({408, 416, 425, 429})  # and any 5xx; 416 because the part then begins anew
 _HINTS = {
@@ -117,6 +118,8 @@ class Downloads:
         images = _images_of(generation, folder, stem)
         if folder not in self._folders:
             _make_folder(generation, folder)
+            if len(self._folders) >= MAX_FOLDERS:
+                self._folders.clear()
             self._folders.add(folder)
         if len(images) == 1:
             return _paths_or_raise([await self._collect(images[0], folder_too=self._fsync)])

@@ -209,9 +209,8 @@ class _AccountSlot:
         admission = self._limiter._admission
         admission.open_requests = self._limiter._gate.open
         seen_at = admission.looked(rate_limit, self._limiter._clock(), running=running, seen_at=self._seen_at)
-        if seen_at != self._seen_at or rate_limit.limit is not None or rate_limit.active is not None:
-            self._seen_at = seen_at
-            self._limiter._changed()
+        self._seen_at = seen_at
+        self._limiter._changed()
 
     def look_refused(self, error: RateLimitError) -> None:
         """A look met 429: it holds no slot and loses none."""

@@ -105,12 +105,12 @@ class Pool:
         seat, key_number = taken.seat, taken.seat.key_number
         try:
             await seat.pipeline.run(job, taken.slot)
-            seat.completed += 1
         except ACCOUNT_ERRORS as error:
             if job.generation_id is not None or not self._goes_on(seat, key_number, error):
                 raise
             raise Refused from error
         finally:
+            seat.completed += job.generation is not None  # also one whose images nobody wanted any more
             seat.credits_used += job.credits_used or 0
 
     # ---- by id

@@ -2,8 +2,9 @@
 
 One dispatcher waits for work, then for a slot, and only then picks the job: whoever is most urgent at the moment a
 slot is free gets it (`_queue`), also one that still waits for room in the queue. A refused job returns to its old
-place. Every job runs in one task under the scheduler's own group, so that a user's cancellation never reaches into a
-submission, and in a scope of its own, which ends it when the scheduler is stopped or when nobody wants its images.
+place. Every job runs in a task of the scheduler's own, so that a user's cancellation never reaches into a submission,
+and in a scope of its own, which ends it when the scheduler is stopped or when nobody wants its images. The scheduler
+waits for all of them, whatever ends it: what is in the midst of a POST is not cancelled, but by an abort.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
@@ -98,19 +100,19 @@ class Scheduler:
     async def serve(self) -> None:
         """Dispatch until stopped; whatever is left by then ends as JobCancelledError, its POST answered."""
         try:
-            async with asyncio.TaskGroup() as jobs:
-                try:
-                    while not self._stopped:
-                        with anyio.CancelScope() as self._asking:
-                            await self._dispatch(jobs)
-                except Exception:  # not for the group, which would cancel the jobs in the midst of a POST
-                    _LOGGER.exception("the scheduler stopped unexpectedly")
-                finally:
-                    self.stop()
+            while not self._stopped:
+                with anyio.CancelScope() as self._asking:
+                    await self._dispatch()
+        except Exception:
+            _LOGGER.exception("the scheduler stopped unexpectedly")
         finally:
-            for job in (*self._queue, *self._live):
-                job.cancel("the client was closed")
-            self._wake()
+            self.stop()
+            try:
+                await self._all_ended()
+            finally:
+                for job in (*self._queue, *self._live):
+                    job.cancel("the client was closed")
+                self._wake()
 
     def stop(self) -> None:
         """Submit nothing more, and let `serve` come to its end. Idempotent."""
@@ -189,12 +191,12 @@ class Scheduler:
 
     # ---- dispatching
 
-    async def _dispatch(self, jobs: asyncio.TaskGroup) -> None:
+    async def _dispatch(self) -> None:
         """Give slots to jobs, until it is cancelled: for good, or because a slot is to be asked for more urgently."""
         for started in itertools.count(1):
             while not self._queue:
                 await self._change()
-            self._start_next(jobs, await self._slot())
+            self._start_next(await self._slot())
             if started % STARTS == 0:
                 await asyncio.sleep(0)
 
@@ -211,9 +213,9 @@ class Scheduler:
         if job.priority > self._asked_for:
             self._asking.cancel()
 
-    def _start_next(self, jobs: asyncio.TaskGroup, slot: Slot) -> None:
-        job = self._queue.pop()
-        if job is None:  # cancelled, while a slot was waited for
+    def _start_next(self, slot: Slot) -> None:
+        job = self._queue.pop() if not self._stopped else None  # a stop may come in the moment that a slot is given
+        if job is None:  # or cancelled, while a slot was waited for
             slot.release()
             return
         self._live[job] = scope = anyio.CancelScope()
@@ -221,41 +223,67 @@ class Scheduler:
         self._in_slot[job] = asyncio.get_running_loop().time()
         self._room.leave(job)
         self._wake()
-        self._tasks.add(jobs.create_task(self._run(job, slot, scope)))
+        task = asyncio.create_task(self._run(job, slot, scope))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, job, slot, scope))
 
     async def _run(self, job: Job, slot: Slot, scope: anyio.CancelScope) -> None:
         """One job in its slot; nothing but an abort leaves here."""
-        with scope:
-            try:
-                if not scope.cancel_called:  # else stopped before it began, and not worth a POST
-                    await self._run_in_slot(job, slot)
-            except Refused:
-                if not job.done():
-                    self._in_slot.pop(job, None)
-                    self._queue.put_back(job)
-                    self._ask_for(job)
-            except NanoBananaError as error:
-                self._fail(job, error)
-            except Exception as error:
-                _LOGGER.exception("job %s met an unexpected error", job.id)
-                job.fail(error)
-            finally:
-                slot.release()
-                self._left(job)
+        try:
+            with scope:
+                try:
+                    if not scope.cancel_called:  # else stopped before it began, and not worth a POST
+                        await self._attempt(job, slot)
+                finally:
+                    slot.release()
+        except Exception:  # such as one of a callback of the user's
+            _LOGGER.exception("the scheduler stops, because job %s could not be ended", job.id)
+            self.stop()
+        finally:
+            self._left(job)
+
+    async def _attempt(self, job: Job, slot: Slot) -> None:
+        try:
+            await self._run_in_slot(job, slot)
+        except Refused:
+            if not job.done():
+                self._in_slot.pop(job, None)
+                self._queue.put_back(job)
+                self._ask_for(job)
+        except NanoBananaError as error:
+            self._fail(job, error)
+        except Exception as error:
+            _LOGGER.exception("job %s met an unexpected error", job.id)
+            job.fail(error)
 
     def _left(self, job: Job) -> None:
-        """Its task ends now."""
+        """Its task is over."""
         if job in self._in_slot:
             self.slot_left(job)
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.discard(task)
         del self._live[job]
         self._states[job.status] -= 1
         self._credits_used += job.credits_used or 0
+        self._wake()
+
+    def _ended(self, job: Job, slot: Slot, scope: anyio.CancelScope, task: asyncio.Task[None]) -> None:
+        """A task has ended; one that was cancelled before its first step has left nothing in order."""
+        self._tasks.discard(task)
+        if self._live.get(job) is scope:
+            slot.release()
+            self._left(job)
         if self._stopped:
             job.cancel("the client was closed")
-        self._wake()
+
+    async def _all_ended(self) -> None:
+        """Wait for the jobs' tasks, also when cancelled meanwhile."""
+        cancelled: asyncio.CancelledError | None = None
+        while self._tasks:
+            try:
+                await asyncio.wait(self._tasks)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def _fail(self, job: Job, error: NanoBananaError) -> None:
         error.generation_id = error.generation_id or job.generation_id

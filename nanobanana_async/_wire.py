@@ -126,15 +126,14 @@ def read_ended(response: Response, *, what: str) -> GenerationRecord | None:
 
     Raises: as `read_model`.
     """
-    if response.status == 200 and response.body.count(_STATUS_KEY) == 1 and _PROCESSING(response.body):
+    if response.status == 200 and _PROCESSING(response.body):
         return None
     record = read_model(response, GenerationEnvelope, what=what).data
     return None if record.status is GenerationStatus.PROCESSING else record
 
 
-# Inside a JSON string the quotes would be escaped, so nothing but a field looks like this.
-_STATUS_KEY = b'"processingStatus"'
-_PROCESSING = re.compile(_STATUS_KEY + rb'\s*:\s*"processing"').search
+# A field of `data` itself: no brace stands between. Inside a JSON string the quotes would be escaped.
+_PROCESSING = re.compile(rb'\s*\{[^{}]*"data"\s*:\s*\{[^{}]*"processingStatus"\s*:\s*"processing"').match
 
 
 def read_json(text: bytes | str) -> Any:

@@ -286,6 +286,9 @@ async def test_a_look_tells_the_record_and_the_slots(mocked: aioresponses, api: 
         ('{"data":{"processingStatus":"completed"}}', True),
         ('{"data":{"processingStatus":"failed","errorMessage":"said \\"processingStatus\\":\\"processing\\""}}', True),
         ('{"data":{"processingStatus":"completed","first":{"processingStatus":"processing"}}}', True),
+        ('{"data":{"outputImageUrls":["/1.png"],"steps":[{"processingStatus":"processing"}]}}', True),
+        ('{"data":{"first":{"processingStatus":"processing"},"outputImageUrls":["/1.png"]}}', True),
+        ('{"success":true,"data":{"outputImageUrls":[],"processingStatus":"processing"}}', False),
         ('{"data":{"outputImageUrls":["https://cdn.test/1.png"]}}', True),
     ],
 )

@@ -135,6 +135,20 @@ async def test_a_cool_down_holds_everybody(clock: Clock) -> None:
         assert waiting.done() is gone
 
 
+async def test_a_look_lets_the_question_be_asked_that_waits_for_it(clock: Clock) -> None:
+    """At a limit of one, what holds the slot is asked once a look has shown that the generation runs."""
+    limiter = limiter_of(clock)
+    (slot,) = await full(limiter, 1)
+    waiting = await waiter(limiter)
+    clock.now += 2.0
+    limiter._changed()
+    await wait_all_tasks_blocked()
+    assert not waiting.done()
+    slot.looked(RateLimit(), running=True)
+    await wait_all_tasks_blocked()
+    assert waiting.done()
+
+
 async def test_giving_back_twice_does_nothing(clock: Clock) -> None:
     """A `finally` may release what was refused, forsaken or released before."""
     limiter = limiter_of(clock)

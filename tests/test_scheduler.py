@@ -210,30 +210,94 @@ async def test_many_free_slots_are_filled_over_many_turns_of_the_loop(new_job):
 
 
 class Stopping(AccountLimiter):
-    """Its scheduler is stopped in the moment between a slot's grant and the job's first step."""
+    """Its scheduler ends in the moment between a slot's grant and the job's first step."""
 
     async def acquire(self, *, priority=0):
         slot = await super().acquire(priority=priority)
-        asyncio.get_running_loop().call_soon(self.scheduler.stop)
+        asyncio.get_running_loop().call_soon(self.end)
         return slot
 
 
-async def test_a_job_that_has_not_begun_when_the_scheduler_stops_sends_nothing(new_job):
-    """Its POST would go out all the same: a submission is shielded from the stop."""
+@pytest.mark.parametrize("end", ["stop", "abort", "stop at once"])
+async def test_a_job_that_has_not_begun_when_the_scheduler_ends_sends_nothing(new_job, end):
+    """Its POST would go out all the same, being shielded from the stop; and its slot may be one of others as well."""
     begun = []
 
     async def begin(job, slot):
         begun.append(job)
 
-    limiter = Stopping()
-    limiter.scheduler = Scheduler(limiter, begin)
+    limiter = AccountLimiter() if end == "stop at once" else Stopping()
+    scheduler = Scheduler(limiter, begin)
+    limiter.end = scheduler.abort if end == "abort" else scheduler.stop
+    serving = asyncio.create_task(scheduler.serve())
+    await asyncio.sleep(0)
     job = new_job("a cat")
-    await limiter.scheduler.enqueue(job)
-    await limiter.scheduler.serve()
+    await scheduler.enqueue(job)
+    if end == "stop at once":
+        scheduler.stop()  # the dispatcher has been woken, and will get its slot
+    await asyncio.wait_for(serving, 5)
     assert not begun
     with pytest.raises(JobCancelledError, match="before it was submitted"):
         await job.result()
     assert limiter.statistics().submitting == 0
+
+
+class Posting:
+    """Jobs in the midst of their POSTs."""
+
+    def __init__(self):
+        self.begun = asyncio.Event()
+        self.answered = asyncio.Event()
+
+    async def run(self, job, slot):
+        self.begun.set()
+        with anyio.CancelScope(shield=True):
+            await asyncio.sleep(0.02)
+            slot.accepted(RateLimit(limit=2))
+            self.answered.set()
+        await asyncio.sleep(10)
+
+
+async def test_what_a_callback_raises_interrupts_nobodys_submission(new_job, caplog):
+    """It is logged, and the scheduler ends as if it had been stopped: each POST under way is answered first."""
+    posting, limiter = Posting(), AccountLimiter()
+    (await limiter.acquire()).accepted(RateLimit(limit=3))
+
+    async def begin(job, slot):
+        if job.request.prompt == "fails":
+            raise NanoBananaError("no")
+        await posting.run(job, slot)
+
+    def burst(job):
+        raise ValueError("a callback burst")
+
+    scheduler = Scheduler(limiter, begin)
+    serving = asyncio.create_task(scheduler.serve())
+    good, bad = new_job("posts"), new_job("fails")
+    for job in (good, bad):
+        await scheduler.enqueue(job)
+    bad.add_done_callback(burst)
+    await asyncio.wait_for(serving, 5)
+    assert posting.answered.is_set()
+    assert "a callback burst" in caplog.text
+    with pytest.raises(JobCancelledError):
+        await good.result()
+
+
+async def test_a_scheduler_that_is_cancelled_lets_submissions_end(new_job):
+    """Cancelling its task stops it, and no more than that."""
+    posting = Posting()
+    scheduler = Scheduler(AccountLimiter(), posting.run)
+    serving = asyncio.create_task(scheduler.serve())
+    job = new_job("a cat")
+    await scheduler.enqueue(job)
+    await posting.begun.wait()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert posting.answered.is_set()
+    with pytest.raises(JobCancelledError):
+        await job.result()
 
 
 class Failing(AccountLimiter):

@@ -14,7 +14,6 @@ from .._exceptions import InputError, InvalidRequestError
 from .._images import SNIFF_BYTES, data_uri, sniff
 from .._models import GenerateRequest
 from .._references import check_references
-from .._wire import read_json
 from ._inputs import Row
 from ._journal_rows import JobState, JournalRow
 from ._manifest import ManifestRow, ManifestStatus
@@ -154,7 +153,7 @@ def _status(state: str) -> ManifestStatus:
 
 
 def _texts(column: str | None) -> tuple[str, ...]:
-    return tuple(read_json(column)) if column else ()
+    return tuple(json.loads(column)) if column else ()
 
 
 def _time(column: str | None) -> datetime | None:

@@ -105,7 +105,8 @@ class SharedLimiter:
         if self._loop is None:
             self._loop = loop
             try:
-                await self._keeper.start()
+                with anyio.CancelScope(shield=True):  # who asks for a slot may be let go of to ask more urgently
+                    await self._keeper.start()
             except BaseException:
                 self._closed = True
                 self._fail(RuntimeError("the limiter could not be opened"))

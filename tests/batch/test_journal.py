@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -57,6 +58,14 @@ def tally_from_scratch(folder: Path) -> list[tuple]:
 
 
 # ---- rows in
+
+
+async def test_a_path_whose_name_is_no_text_comes_back_as_it_was(journal, tmp_path):
+    """File names are bytes; what Python makes of odd ones is half a surrogate pair."""
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png")
+    odd.write_bytes(PIXEL)
+    await journal.add_rows([row(0, reference_images=[odd])])
+    assert (await only(journal, JobState.READY)).request.reference_images == (str(odd),)
 
 
 async def test_a_row_comes_back_as_it_went_in(journal):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 
@@ -58,6 +59,19 @@ async def waiter(limiter: Any, *others: Any, **options: Any) -> asyncio.Task[Any
 def held(limiter: Any) -> tuple[int, int, int]:
     now = limiter.statistics()
     return now.running, now.submitting, now.forsaken
+
+
+async def test_who_is_let_go_of_while_it_opens_leaves_it_usable(limiters: Any) -> None:
+    """The first job asks for a slot, which opens the limiter; a more urgent one lets it ask anew."""
+    limiter = limiters()
+    for turns in range(3):
+        with anyio.CancelScope() as scope:
+            asyncio.get_running_loop().call_soon(scope.cancel)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            slot = await limiter.acquire()
+            slot.release()
+    (await acquire(limiter, priority=5)).release()
 
 
 async def test_a_free_slot_is_taken_at_once(limiters) -> None:
