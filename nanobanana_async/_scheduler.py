@@ -186,7 +186,7 @@ class Scheduler:
 
     async def idle(self) -> None:
         """Wait until no job waits, runs, or is watched to its end."""
-        while self._queue or self._live:
+        while self._queue or self._tasks:
             await self._change()
 
     # ---- dispatching
@@ -263,7 +263,6 @@ class Scheduler:
         del self._live[job]
         self._states[job.status] -= 1
         self._credits_used += job.credits_used or 0
-        self._wake()
 
     def _ended(self, job: Job, slot: Slot, scope: anyio.CancelScope, task: asyncio.Task[None]) -> None:
         """A task has ended; one that was cancelled before its first step has left nothing in order."""
@@ -273,6 +272,7 @@ class Scheduler:
             self._left(job)
         if self._stopped:
             job.cancel("the client was closed")
+        self._wake()
 
     async def _all_ended(self) -> None:
         """Wait for the jobs' tasks, also when cancelled meanwhile."""
