@@ -14,6 +14,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import anyio
@@ -37,6 +38,7 @@ _LOGGER = logging.getLogger(__name__)
 MAX_CONCURRENT = 16  # downloads at once: saturates a gigabit with 200 KB images, and stays polite to a CDN
 MAX_BYTES = 200 * 1024 * 1024  # a file; the largest 4K PNGs have some 30 MB
 CHUNK_SIZE = 1024 * 1024  # bytes a write: each is a thread's hop, and 16 KB ones cost four times the CPU
+KEPT_BYTES = 4 * 1024 * 1024  # of freed memory, at least: see _keep_freed_memory
 MAX_FOLDERS = 256  # that are remembered
 NOT_FOUND_ATTEMPTS = 3  # a CDN may know an image a moment later than the API does
 _TEMPORARY = frozenset({408, 416, 425, 429})  # and any 5xx; 416 because the part then begins anew
@@ -114,6 +116,7 @@ class Downloads:
         The folder is made. When an image fails the others are still stored.
         Raises: DownloadError, the first by order.
         """
+        _keep_freed_memory()
         folder = Path(folder)
         images = _images_of(generation, folder, stem)
         if folder not in self._folders:
@@ -219,6 +222,16 @@ class Downloads:
             retryable=patient or status in _TEMPORARY or status >= 500,
             retry_after=parse_retry_after(response.headers.get("Retry-After"), now=self._now()),
         )
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Spare chunks the page faults, once for the process.
+
+    glibc hands freed memory back to the system beyond twice the largest block that was ever mapped and freed, and has
+    to ask for it again, page by page, with the next chunk: a third of a large download. Elsewhere it is harmless.
+    """
+    bytes(KEPT_BYTES)
 
 
 def _images_of(generation: Generation, folder: Path, stem: str | None) -> list[Image]:
