@@ -92,7 +92,7 @@ class Downloads:
         self._chunk_size = chunk_size
         self._now = now
         self._sleep = sleep
-        self._folders: set[Path] = set()  # that were there, or were made: to look costs a tenth of a small download
+        self._folders: set[Path] = set()  # that were there, or were made: not looked at for every image
         self._unfinished = 0
         self._stored = 0
         self._bytes = 0
@@ -229,7 +229,7 @@ def _keep_freed_memory() -> None:
     """Spare chunks the page faults, once for the process.
 
     glibc hands freed memory back to the system beyond twice the largest block that was ever mapped and freed, and has
-    to ask for it again, page by page, with the next chunk: a third of a large download. Elsewhere it is harmless.
+    to ask for it again, page by page, with the next chunk: nearly a third of a large one. Elsewhere it is harmless.
     """
     bytes(KEPT_BYTES)
 

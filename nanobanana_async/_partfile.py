@@ -63,7 +63,7 @@ class PartFile:
                 self._file = open(self._path, "xb")  # noqa: SIM115  # closed by commit or discard
             except FileNotFoundError:  # the folder was taken away
                 os.makedirs(self._folder, exist_ok=True)
-                self._file = open(self._path, "xb")  # noqa: SIM115
+                self._file = open(self._path, "xb")  # noqa: SIM115  # as above
         return self._file
 
     # ---- in a thread

@@ -110,7 +110,7 @@ class Pool:
                 raise
             raise Refused from error
         finally:
-            seat.completed += job.generation is not None  # also one whose images nobody wanted any more
+            seat.completed += job.generation is not None  # with or without its images
             seat.credits_used += job.credits_used or 0
 
     # ---- by id

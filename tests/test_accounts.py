@@ -7,6 +7,7 @@ import math
 import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +19,16 @@ from nanobanana_async import (
     Backoff,
     Client,
     ConfigurationError,
+    DownloadError,
+    GenerateRequest,
     GenerationTimeoutError,
     InsufficientCreditsError,
+    Job,
     NotFoundError,
     RetryPolicy,
 )
-from nanobanana_async.emulator import Emulator
+from nanobanana_async._job import Destination
+from nanobanana_async.emulator import Emulator, Fault, FaultPlan
 
 FAST = RetryPolicy(backoff=Backoff(initial_delay=0.005, max_delay=0.01))
 
@@ -64,6 +69,17 @@ async def test_the_slots_of_all_accounts_are_used() -> None:
         assert (one.name, one.limit, other.name, other.limit) == ("one", 1, "two", 3)
         assert one.completed + other.completed == one.credits_used + other.credits_used == 20
         assert one.credits_used == 1000 - emulator.account("nb_one").credits > 0
+
+
+async def test_a_generation_counts_for_its_account_whatever_becomes_of_its_images(tmp_path: Path) -> None:
+    """Here its image is none: the job fails, and its account has generated and paid all the same."""
+    async with two(faults=FaultPlan(Fault("image", "wrong_image"))) as (_, client):
+        job = Job(GenerateRequest(prompt="a cat"), destination=Destination(tmp_path))
+        await client.enqueue(job)
+        with pytest.raises(DownloadError):
+            await job.result()
+        one, other = client.statistics().accounts
+        assert one.completed + other.completed == one.credits_used + other.credits_used == 1
 
 
 async def test_an_account_without_credits_hands_its_jobs_on() -> None:
