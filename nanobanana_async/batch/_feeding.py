@@ -37,11 +37,15 @@ class Feed:
         return f"<Feed of {'/'.join(self._states)} rows [{len(self._under_way)} under way, {len(self._again)} again]>"
 
     async def next(self) -> JournalRow | None:
-        """The next row, once there is room for it; None when there is none any more."""
+        """The next row, once there is room for it; None when there is none any more, or the journal can't be read."""
         while not self._brake.pulled:
             self._changed.clear()  # before the journal is read: what changes meanwhile must be seen
             if len(self._under_way) < self._width():
-                row = await self._read()
+                try:
+                    row = await self._read()
+                except Exception as error:  # not to be raised, which would cancel the rows that run
+                    self._brake.pull(error)
+                    return None
                 if row is not None:
                     self._under_way.add(row.index)
                     return row
@@ -49,6 +53,12 @@ class Feed:
                     return None
             await self._changed.wait()
         return None
+
+    async def all_done(self) -> None:
+        """Wait until no row is under way any more."""
+        while self._under_way:
+            self._changed.clear()
+            await self._changed.wait()
 
     def done(self, index: int, *, again: bool = False) -> None:
         """A row is not under way any more; `again` sends it back to be handed out once more."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -47,7 +48,11 @@ _HALTS = (AuthenticationError, PermissionDeniedError, BlockedError, Insufficient
 
 
 class Rows:
-    """Takes rows as far as this run can. `gives_up` lets go of paid ones whose ids the service denies."""
+    """Takes rows as far as this run can. `gives_up` lets go of paid ones whose ids the service denies.
+
+    A row that is sent needs no task of its own: rows are queued one after the other, and then they are their jobs'.
+    Only what goes wrong with one is seen to in a task.
+    """
 
     def __init__(
         self,
@@ -78,31 +83,43 @@ class Rows:
         self._gives_up = gives_up
         self._priority = priority
         self._group = group
-        self._submitted: dict[Job, SubmissionLedger] = {}
+        self._sent: dict[Job, SubmissionLedger] = {}  # and not seen to yet
+        self._left = False
         brake.on_pull(self._withdraw_waiting)
 
-    async def tend(self, row: JournalRow, work: Work, feed: Feed) -> None:
-        """`work` on one row; nothing but cancellation leaves here."""
-        again = False
-        self._teller.begin(row)
-        try:
-            again = await self._done(row, work)
-        except JobCancelledError as error:  # stopped; or the client was closed over our head
-            if not self._brake.pulled:
-                self._brake.pull(error)
-        except Exception as error:
-            self._brake.pull(error)
-        finally:
-            self._teller.leave(row.index)
-            feed.done(row.index, again=again)
+    async def pick_up_all(self, feed: Feed) -> None:
+        """Rows of an earlier run: paid, so they are only watched and fetched."""
+        async with anyio.create_task_group() as tasks:
+            while (row := await feed.next()) is not None:
+                self._teller.begin(row)
+                tasks.start_soon(self._tend, row, self._pick_up, feed)
 
-    async def pick_up(self, row: JournalRow) -> bool:
-        """A row of an earlier run: paid, so it is only watched and fetched."""
+    async def submit_all(self, feed: Feed) -> None:
+        """Send rows, and see them through.
+
+        Cancelled, let go of them: but the answer to a POST on its way is recorded first.
+        """
+        failed: asyncio.Queue[Job] = asyncio.Queue()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._see_to_all, failed, feed)
+                while (row := await feed.next()) is not None:
+                    self._teller.begin(row)
+                    await self._send(row, partial(self._ended, feed, failed))
+                await feed.all_done()
+                tasks.cancel_scope.cancel()
+        except asyncio.CancelledError:
+            await self._leave()
+            raise
+
+    async def _pick_up(self, row: JournalRow) -> bool:
         await self._fetcher.pick_up(row)
         return False
 
-    async def submit(self, row: JournalRow) -> bool:
-        """Send a ready row, and see it through."""
+    # ---- a submission and what comes of it
+
+    async def _send(self, row: JournalRow, on_end: Callable[[Job], None]) -> None:
+        """Ask for a slot, once the row before has been answered; one that was stopped meanwhile asks for none."""
         ledger = self._new_ledger(row)
         job = Job(
             row.request,
@@ -111,58 +128,80 @@ class Rows:
             destination=Destination(self._images, stem(row)),
             ledger=ledger,
         )
-        self._submitted[job] = ledger
+        self._sent[job] = ledger
+        job.add_done_callback(on_end)
         try:
-            return await self._see_through(job, ledger)
-        finally:
-            del self._submitted[job]
+            await ledger.line_up()
+            if job.done():  # before there was anything to leave
+                ledger.leave()
+            else:
+                await self._client.enqueue(job)
+        except Exception as error:  # the client was closed over our head
+            job.cancel(f"not queued ({error})")
+
+    def _ended(self, feed: Feed, failed: asyncio.Queue[Job], job: Job) -> None:
+        """A job is done: so is its row, unless there is something to be seen to."""
+        ledger = self._sent[job]
+        if self._left:
+            ledger.leave()
+        elif job.error is not None:
+            failed.put_nowait(job)
+        else:
+            self._let_go(job, ledger)
+            try:
+                self._teller.ended(ledger.row.index, JobState.STORED)
+            except Exception as error:  # of whoever listens
+                self._brake.pull(error)
+            self._done_with(ledger.row, feed)
+
+    async def _leave(self) -> None:
+        """Cancelled: what has ended is not seen to any more, what runs is not waited for."""
+        self._left = True
+        self._brake.pull()
+        for job, ledger in self._sent.items():
             if job.done():
                 ledger.leave()
+        with anyio.move_on_after(self._leave_timeout, shield=True):
+            for ledger in list(self._sent.values()):
+                await ledger.outside()
+        for job, ledger in self._sent.items():
+            ledger.close()
+            job.cancel("the batch was left")
 
-    # ---- a submission and what comes of it
+    def _let_go(self, job: Job, ledger: SubmissionLedger) -> None:
+        del self._sent[job]
+        ledger.leave()
 
-    async def _see_through(self, job: Job, ledger: SubmissionLedger) -> bool:
+    async def _see_to_all(self, failed: asyncio.Queue[Job], feed: Feed) -> None:
+        async with anyio.create_task_group() as tasks:
+            while True:
+                job = await failed.get()
+                ledger = self._sent[job]
+                tasks.start_soon(self._tend, ledger.row, partial(self._see_to, job, ledger), feed)
+
+    async def _see_to(self, job: Job, ledger: SubmissionLedger, row: JournalRow) -> bool:
+        """A job that did not come to its end."""
         try:
-            await self._queue(job, ledger)
-            await self._result(job, ledger)
+            await job.result()
         except SubmissionUncertainError as error:
             return await self._settle(ledger, error)
         except (GenerationTimeoutError, DownloadError) as error:
-            await self._fetcher.go_on(ledger.row, error)
-        except GenerationError as error:
-            if isinstance(error, JobCancelledError) or not ledger.inside:
+            await self._fetcher.go_on(row, error)
+        except JobCancelledError:
+            if not ledger.superseded:
                 raise
-            await self._end(ledger.row, error)  # accepted and ended in one answer, without an id
+        except GenerationError as error:
+            if not ledger.inside:
+                raise
+            await self._end(row, error)  # accepted and ended in one answer, without an id
             await ledger.answered(error.credits_used)
-        else:
-            self._teller.ended(ledger.row.index, JobState.STORED)
+        finally:
+            self._let_go(job, ledger)
         return False
-
-    async def _queue(self, job: Job, ledger: SubmissionLedger) -> None:
-        """Ask for a slot, once the row before has been answered; one that was stopped meanwhile asks for none."""
-        await ledger.line_up()
-        try:
-            await self._client.enqueue(job)
-        except BaseException:
-            ledger.leave()
-            raise
-
-    async def _result(self, job: Job, ledger: SubmissionLedger) -> None:
-        """Wait for the job. Cancelled, let go of it: but the answer to a POST on its way is recorded first."""
-        try:
-            await job.result()
-        except asyncio.CancelledError:
-            self._brake.pull()
-            job.add_done_callback(lambda _: ledger.leave())
-            with anyio.move_on_after(self._leave_timeout, shield=True):
-                await ledger.outside()
-            ledger.close()
-            job.cancel("the batch was left")
-            raise
 
     def _withdraw_waiting(self) -> None:
         """Jobs that have not begun their submission; the others find the brake pulled, or are past it."""
-        for job, ledger in list(self._submitted.items()):
+        for job, ledger in list(self._sent.items()):
             if job.status is JobStatus.QUEUED and not ledger.inside:
                 job.cancel("the batch submits nothing more")
 
@@ -188,6 +227,23 @@ class Rows:
             raise BatchError(f"a lost answer can't be judged ({error}); the next run does") from error
 
     # ---- how it ended
+
+    async def _tend(self, row: JournalRow, work: Work, feed: Feed) -> None:
+        """`work` on one row; nothing but cancellation leaves here."""
+        again = False
+        try:
+            again = await self._done(row, work)
+        except JobCancelledError as error:  # stopped; or the client was closed over our head
+            if not self._brake.pulled:
+                self._brake.pull(error)
+        except Exception as error:
+            self._brake.pull(error)
+        finally:
+            self._done_with(row, feed, again=again)
+
+    def _done_with(self, row: JournalRow, feed: Feed, *, again: bool = False) -> None:
+        self._teller.leave(row.index)
+        feed.done(row.index, again=again)
 
     async def _done(self, row: JournalRow, work: Work) -> bool:
         try:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 import anyio
-from anyio.abc import TaskGroup
 
 from .._client import BATCH_PRIORITY, Client
-from .._exceptions import BatchError, JournalError, NanoBananaError
+from .._exceptions import BatchError, NanoBananaError
 from ._ballast import Ballast
 from ._brake import Brake
 from ._budget import Budget, Prices
@@ -22,7 +21,7 @@ from ._memory import Memory
 from ._network import Network
 from ._outputs import Outputs
 from ._patience import Patience
-from ._rows import Rows, Work
+from ._rows import Rows
 from ._settling import Account
 from ._submitting import SHARED_AT, Desk, RowLedger, written_off
 from ._telling import Teller
@@ -162,19 +161,14 @@ class Run:
             beside.start_soon(self._outputs.keep_fresh)
             beside.start_soon(self._network.watch)
             beside.start_soon(self._memory.keep)
-            async with anyio.create_task_group() as group:
-                await self._feed(group, rows, rows.pick_up, JobState.RUNNING, JobState.COMPLETED)
-                await self._feed(group, rows, rows.submit, JobState.READY, *self._doubtful())
+            await rows.pick_up_all(self._feed(JobState.RUNNING, JobState.COMPLETED))
+            await rows.submit_all(self._feed(JobState.READY, *self._doubtful()))
             beside.cancel_scope.cancel()
 
-    async def _feed(self, group: TaskGroup, rows: Rows, work: Work, *states: JobState) -> None:
+    def _feed(self, *states: JobState) -> Feed:
         feed = Feed(self._journal, self._brake, *states, width=self._width)
         self._network.on_back = feed.wake
-        try:
-            while (row := await feed.next()) is not None:
-                group.start_soon(rows.tend, row, work, feed)
-        except JournalError as error:  # not to be raised here, where it would cancel the rows that run
-            self._brake.pull(error)
+        return feed
 
     def _doubtful(self) -> tuple[JobState, ...]:
         return (JobState.UNCERTAIN,) if self._options.uncertain == "retry" else ()

@@ -33,11 +33,13 @@ class SubmissionLedger(Ledger, Protocol):
     """The ledger of one row's submission. Between `intend` and the answer it is `inside`.
 
     `line_up` comes before the row's job is queued: whoever would have to wait for its turn shall not hold a slot.
+    `superseded`: somebody else has brought the row further, and its job was cancelled for that.
     """
 
     row: JournalRow
     cost: int | None
     turn: Turn | None
+    superseded: bool
 
     @property
     def inside(self) -> bool: ...

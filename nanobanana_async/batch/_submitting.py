@@ -59,6 +59,7 @@ class RowLedger:
         self.row = row
         self.cost: int | None = None
         self.turn: Turn | None = None
+        self.superseded = False  # the folder is locked: nobody else works on it
         self._desk = desk
         self._place: Place | None = None
         self._charged: int | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import anyio
-from anyio.abc import TaskGroup
 
 from ..._client import Client
 from ..._exceptions import JobCancelledError
@@ -15,7 +14,7 @@ from ...batch._feeding import Feed
 from ...batch._journal_rows import JobState, JournalRow
 from ...batch._network import Network
 from ...batch._patience import Patience
-from ...batch._rows import Rows, Work
+from ...batch._rows import Rows
 from ...batch._telling import Teller
 from ...batch._turnstile import Turnstile
 from ._book import ShardLostError
@@ -33,20 +32,6 @@ class SliceOptions:
 
     retries_uncertain: bool = False
     gives_up: bool = False
-
-
-class ShardRows(Rows):
-    """Rows whose ledgers may find that another worker was faster."""
-
-    async def submit(self, row: JournalRow) -> bool:
-        """Send a ready row, and see it through; one that was brought further is left to the next pass."""
-        try:
-            return await super().submit(row)
-        except JobCancelledError:
-            ledgers = self._judge.ledgers  # type: ignore[attr-defined]  # ours, which knows them by their rows
-            if ledgers[row.index].superseded:
-                return False
-            raise
 
 
 class Slice:
@@ -73,7 +58,7 @@ class Slice:
         self._teller = Teller(client, None)
         self._network = Network(client, self.brake, self._teller, patience)
         self._judge = ShardJudge(settler, shard, self.brake, retries=options.retries_uncertain)
-        self._rows = ShardRows(
+        self._rows = Rows(
             client,
             shard,
             shard.storage.folder,
@@ -128,11 +113,11 @@ class Slice:
 
     async def _pass(self) -> None:
         """Every row that there is something to do for, once."""
-        async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as beside:
             if self._shard.count(JobState.INTENT):
-                group.start_soon(self._settle_old)
-            await self._feed(group, self._rows.pick_up, JobState.RUNNING, JobState.COMPLETED)
-            await self._feed(group, self._rows.submit, *self._open())
+                beside.start_soon(self._settle_old)
+            await self._rows.pick_up_all(self._feed(JobState.RUNNING, JobState.COMPLETED))
+            await self._rows.submit_all(self._feed(*self._open()))
         await self._shard.refresh()
         self._shard.leave_paid()
 
@@ -145,11 +130,10 @@ class Slice:
         except Exception as error:
             self.brake.pull(error)
 
-    async def _feed(self, group: TaskGroup, work: Work, *states: JobState) -> None:
+    def _feed(self, *states: JobState) -> Feed:
         feed = Feed(self._shard, self.brake, *states, width=self._width)
         self._network.on_back = feed.wake
-        while (row := await feed.next()) is not None:
-            group.start_soon(self._rows.tend, row, work, feed)
+        return feed
 
     def _new_ledger(self, row: JournalRow) -> ShardLedger:
         ledger = ShardLedger(row, self._shard, brake=self.brake, prices=self._prices, turnstile=self._turnstile)
