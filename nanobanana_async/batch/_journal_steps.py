@@ -29,9 +29,9 @@ _ACCEPT = """
     WHERE idx = :index
 """
 _COMPLETE = """
-    UPDATE job SET state = 'completed', generation_id = ifnull(:generation_id, generation_id),
+    UPDATE job SET state = :state, generation_id = ifnull(:generation_id, generation_id),
         credits = ifnull(:credits, credits), urls = :urls, created_at = ifnull(:created_at, created_at),
-        expires_at = ifnull(:expires_at, expires_at), error = NULL
+        expires_at = ifnull(:expires_at, expires_at), files = :files, error = NULL
     WHERE idx = :index
 """
 _STORE = "UPDATE job SET state = 'stored', files = :files, error = NULL WHERE idx = :index"
@@ -116,17 +116,14 @@ def completed(connection: sqlite3.Connection, index: int, generation: Generation
         state = JobState.REJECTED if isinstance(failure, ContentRejectedError) else JobState.FAILED
         ended(connection, index, state, str(failure), generation.id, generation.credits_used, None)
         return
-    created, expires = generation.created_at, generation.expires_at
-    _step(
-        connection,
-        _COMPLETE,
-        index,
-        generation_id=plain(generation.id or None),
-        credits=generation.credits_used,
-        urls=plain(encode_list(generation.image_urls)),
-        created_at=created.isoformat() if created else None,
-        expires_at=expires.isoformat() if expires else None,
-    )
+    _completed(connection, index, generation, JobState.COMPLETED)
+
+
+def completed_and_stored(
+    connection: sqlite3.Connection, index: int, generation: Generation, files: Sequence[str]
+) -> None:
+    """Both in one: made, and on disk."""
+    _completed(connection, index, generation, JobState.STORED, files)
 
 
 def stored(connection: sqlite3.Connection, index: int, files: Sequence[str]) -> None:
@@ -220,6 +217,28 @@ def _sent_since_known(connection: sqlite3.Connection, index: int) -> bool:
         "SELECT max(id) > (SELECT known_at FROM account) FROM attempt WHERE idx = ? AND state = 'intent'", (index,)
     ).fetchone()
     return bool(found[0])
+
+
+def _completed(
+    connection: sqlite3.Connection,
+    index: int,
+    generation: Generation,
+    state: JobState,
+    files: Sequence[str] | None = None,
+) -> None:
+    created, expires = generation.created_at, generation.expires_at
+    _step(
+        connection,
+        _COMPLETE,
+        index,
+        state=state.value,
+        generation_id=plain(generation.id or None),
+        credits=generation.credits_used,
+        urls=plain(encode_list(generation.image_urls)),
+        created_at=created.isoformat() if created else None,
+        expires_at=expires.isoformat() if expires else None,
+        files=None if files is None else encode_list(files),
+    )
 
 
 def _state(connection: sqlite3.Connection, index: int) -> JobState | None:

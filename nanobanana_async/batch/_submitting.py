@@ -19,10 +19,11 @@ import anyio
 from .._exceptions import JobCancelledError, JournalError
 from .._job import Job
 from .._models import Generation, Submission
+from .._wire import failure_of
 from ._ballast import Ballast
 from ._brake import Brake
 from ._budget import Budget, Prices
-from ._journal import Journal
+from ._journal import Completed, Journal
 from ._journal_rows import JobState, JournalRow
 from ._manifest import relative_files
 from ._settling import Account
@@ -63,6 +64,7 @@ class RowLedger:
         self._desk = desk
         self._place: Place | None = None
         self._charged: int | None = None
+        self._completed: Completed | None = None
         self._closed = False
         self._outside = asyncio.Event()
         self._outside.set()
@@ -133,7 +135,12 @@ class RowLedger:
         """Its links are known, or that there are none."""
         if self._closed:
             return
-        await self._desk.journal.completed(self.row.index, generation)
+        journal = self._desk.journal
+        if failure_of(generation) is not None:
+            await journal.completed(self.row.index, generation)
+        else:
+            self._completed = journal.completed_soon(self.row.index, generation)
+            self._completed.order.future.add_done_callback(self._check_recorded)
         self._desk.moved(self.row.index, JobState.COMPLETED)
         if self._charged is None and generation.credits_used is not None:
             self._desk.budget.spent += generation.credits_used - (self.cost or 0)
@@ -141,7 +148,8 @@ class RowLedger:
     async def stored(self, job: Job, files: list[Path]) -> None:
         """Its files are on disk."""
         if not self._closed:
-            await self._desk.journal.stored(self.row.index, relative_files(self._desk.folder, files))
+            names = relative_files(self._desk.folder, files)
+            await self._desk.journal.stored(self.row.index, names, completed=self._completed)
 
     # ---- the end of a turn
 
@@ -199,6 +207,12 @@ class RowLedger:
             except RuntimeError as error:  # the journal was closed: the run was left before this answer came
                 raise _unrecorded(self.row.index, submission, error) from error
             await anyio.sleep(delay)
+
+    def _check_recorded(self, recorded: asyncio.Future[None]) -> None:
+        """A completed row that could not be recorded is as it was, running, and paid; nothing more shall be."""
+        error = None if recorded.cancelled() else recorded.exception()
+        if isinstance(error, Exception):
+            self._desk.brake.pull(error)
 
     def _charge(self, credits: int | None, remaining: int | None) -> bool:  # noqa: A002
         """Settle what it took; whether somebody else moves the balance too."""

@@ -9,6 +9,7 @@ emulator lives in the process that watches, and survives.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import sys
@@ -91,18 +92,28 @@ def arm(when: str, name: str, number: str) -> None:
     owner: Any = Outputs if name == "write" else Journal
     step, left = getattr(owner, name), int(number)
 
-    async def deadly(*args: Any, **named: Any) -> Any:
+    def is_due() -> bool:
         nonlocal left
         left -= 1
-        is_due = left == 0
-        if is_due and when == "before":
+        if left == 0 and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
+        return left == 0
+
+    async def deadly(*args: Any, **named: Any) -> Any:
+        ends_here = is_due()
         result = await step(*args, **named)
-        if is_due:
+        if ends_here:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    setattr(owner, name, deadly)
+    def deadly_at_once(*args: Any, **named: Any) -> Any:
+        ends_here = is_due()
+        result = step(*args, **named)
+        if ends_here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, deadly if inspect.iscoroutinefunction(step) else deadly_at_once)
 
 
 # ---- who watches

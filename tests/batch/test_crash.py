@@ -8,6 +8,7 @@ import random
 import pytest
 from crashing import Nursery, compare, work
 
+from nanobanana_async.batch import Journal
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
 
 ROWS = 5
@@ -23,8 +24,8 @@ STEPS = {
     "after:intend:3": (0,),  # the POST was not sent: the balance tells, and it is
     "before:accepted:3": (1,),  # the answer was there, and its id went with the process
     "after:accepted:3": (0,),
-    "before:completed:2": MAYBE,
-    "after:completed:2": MAYBE,
+    "before:completed_soon:2": MAYBE,
+    "after:completed_soon:2": MAYBE,
     "before:stored:2": MAYBE,
     "after:stored:2": MAYBE,
     "before:write:1": MAYBE,
@@ -57,6 +58,19 @@ async def crash(nursery, folder, *, at="-", after=None, faults=None):
 async def test_a_kill_at_each_state_of_a_job(nursery, tmp_path):
     """Each is taken up where it was; only between an answer and its record is an id lost, and that is told."""
     await _check(nursery, tmp_path, {step: (None, end) for step, end in STEPS.items()})
+
+
+async def test_a_kill_when_images_are_made_and_not_stored(nursery, tmp_path):
+    """Their links are in the journal a moment after they are told, and are enough."""
+    stalled = FaultPlan(Fault("image", "stall", times=1))
+    async with Emulator(**SERVICE, faults=stalled) as emulator:
+        assert await nursery.crash(tmp_path, emulator.url, 1, at="after:write:8")  # 0.05 s apart, at least
+        [row] = Journal.read(tmp_path)
+        assert (row.status, len(row.urls)) == ("completed", 1)
+        looks = emulator.ledger.requests["GET /generate"]
+        await work(tmp_path, emulator.url, 1)
+        assert emulator.ledger.requests["GET /generate"] == looks
+        assert compare(tmp_path, emulator.ledger).clean
 
 
 async def test_a_kill_during_a_judgement(nursery, tmp_path):
