@@ -87,6 +87,7 @@ class Scheduler:
         self._in_slot: dict[Job, float] = {}  # since when
         self._lengths = SlotLengths()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._work = asyncio.Event()  # something was queued
         self._changed: set[asyncio.Future[None]] = set()
         self._completed = self._failed = self._cancelled = self._credits_used = 0
         self._asking = anyio.CancelScope()  # around the wait for work and for a slot
@@ -142,7 +143,7 @@ class Scheduler:
         self._queue.push(job, priority=job.priority, group=job.group)
         job.scheduled(self)
         job.add_done_callback(self._forget)  # at once, should it have been cancelled meanwhile
-        self._wake()
+        self._work.set()
         self._ask_for(job)
         if place is not None:
             await self._wait_for(place, job)
@@ -195,7 +196,8 @@ class Scheduler:
         """Give slots to jobs, until it is cancelled: for good, or because a slot is to be asked for more urgently."""
         for started in itertools.count(1):
             while not self._queue:
-                await self._change()
+                self._work.clear()
+                await self._work.wait()
             self._start_next(await self._slot())
             if started % STARTS == 0:
                 await asyncio.sleep(0)
@@ -222,7 +224,6 @@ class Scheduler:
         self._states[job.status] += 1
         self._in_slot[job] = asyncio.get_running_loop().time()
         self._room.leave(job)
-        self._wake()
         task = asyncio.create_task(self._run(job, slot, scope))
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, job, slot, scope))
@@ -249,6 +250,7 @@ class Scheduler:
             if not job.done():
                 self._in_slot.pop(job, None)
                 self._queue.put_back(job)
+                self._work.set()
                 self._ask_for(job)
         except NanoBananaError as error:
             self._fail(job, error)

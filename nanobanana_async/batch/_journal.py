@@ -20,7 +20,6 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -34,27 +33,18 @@ from ._journal_mirror import Snapshot, mirror
 from ._journal_rows import Added, Counts, JobState, JournalRow, StateCounts
 from ._lock import is_locked
 from ._manifest import ManifestRow
-from ._writer import Order, Writer
+from ._writer import Writer
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 # Seconds in which an order may wait for others, to share their commit.
 LINGER = 0.01  # nobody waits for it in a hurry: no slot is held any more, and no money depends on it
-COMPLETED_LINGER = 0.2  # the images are often stored by then; should the process die, the id still leads to the links
 ACCEPTED_LINGER = 0.001  # the next row's intent is hardly ever further away
 
 _MANIFEST = f"SELECT {MANIFEST_COLUMNS} FROM input CROSS JOIN job USING (idx) ORDER BY input.idx"
 _TALLY = "SELECT state, sum(jobs), sum(images), sum(spent), sum(reserved) FROM tally GROUP BY state"
 _TALLY_READY = "SELECT model, jobs, images, surcharge FROM tally WHERE state = 'ready' AND jobs > 0"
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """That a row is completed, on its way into the journal."""
-
-    generation: Generation
-    order: Order
 
 
 class Journal:
@@ -159,21 +149,18 @@ class Journal:
 
     async def completed(self, index: int, generation: Generation) -> None:
         """Made: its links and their end are known. One without images is recorded as failed, or rejected."""
-        await self._run(steps.completed, index, generation)
+        await self.completed_soon(index, generation)
 
-    def completed_soon(self, index: int, generation: Generation) -> Completed:
-        """The same in a while, unless `stored` is told before. Raises: RuntimeError when the journal is closed."""
-        order = self._writer.post(
-            lambda connection: steps.completed(connection, index, generation), linger=COMPLETED_LINGER
-        )
-        return Completed(generation, order)
+    def completed_soon(self, index: int, generation: Generation) -> asyncio.Future[None]:
+        """The same for somebody who can't wait now. Raises: RuntimeError when the journal is closed."""
+        return self._writer.post(lambda connection: steps.completed(connection, index, generation), linger=LINGER)
 
-    async def stored(self, index: int, files: Sequence[str], *, completed: Completed | None = None) -> None:
-        """On disk: `files` as the manifest names them. What still lingers of `completed` is recorded with it."""
-        if completed is not None and self._writer.take_back(completed.order):
-            await self._run_with_others(LINGER, steps.completed_and_stored, index, completed.generation, files)
-        else:
+    async def stored(self, index: int, files: Sequence[str], *, completed: Generation | None = None) -> None:
+        """On disk: `files` as the manifest names them. `completed`: as what it was made, where that is not recorded."""
+        if completed is None:
             await self._run_with_others(LINGER, steps.stored, index, files)
+        else:
+            await self._run_with_others(LINGER, steps.completed_and_stored, index, completed, files)
 
     async def ended(
         self,

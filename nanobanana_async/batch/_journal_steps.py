@@ -60,6 +60,22 @@ _LOSE = """
     UPDATE job SET state = 'lost', credits = ifnull(credits, cost), error = :error
     WHERE state = 'running' AND generation_id IS NULL
 """
+_TELL = """
+    INSERT INTO account VALUES (1, ?, (SELECT ifnull(max(id), 0) FROM attempt))
+    ON CONFLICT DO UPDATE SET balance = excluded.balance, known_at = excluded.known_at
+"""
+
+# Answers may be read in another order than the service wrote them. Of two that were on their way together, which is
+# when the balance was told after this one's intent, the lower balance is the later one. To take the higher for the
+# present one would make it look as if somebody had spent the difference, and an uncertain job be told as paid.
+_TELL_AT_ACCEPTANCE = """
+    INSERT INTO account VALUES (1, ?, (SELECT ifnull(max(id), 0) FROM attempt))
+    ON CONFLICT DO UPDATE SET
+        balance = iif(EXISTS (SELECT 1 FROM attempt WHERE id > account.known_at AND idx = ? AND state = 'intent'),
+                      excluded.balance, min(balance, excluded.balance)),
+        known_at = excluded.known_at
+"""
+_SPEND = "UPDATE account SET balance = balance - ?, known_at = (SELECT ifnull(max(id), 0) FROM attempt)"
 _NO_ID = "the service took it without telling an id, and the process ended before the images came"
 _SELECT = f"""
     SELECT {ROW_COLUMNS} FROM job CROSS JOIN input USING (idx)
@@ -190,33 +206,14 @@ def balance(connection: sqlite3.Connection) -> int | None:
 
 def set_balance(connection: sqlite3.Connection, told: int) -> None:
     """The balance as it was just told."""
-    connection.execute(
-        "INSERT INTO account VALUES (1, ?, (SELECT ifnull(max(id), 0) FROM attempt)) "
-        "ON CONFLICT DO UPDATE SET balance = excluded.balance, known_at = excluded.known_at",
-        (told,),
-    )
+    connection.execute(_TELL, (told,))
 
 
 def _account(connection: sqlite3.Connection, index: int, price: int | None, remaining: int | None) -> None:
-    """Answers may be read in another order than the service wrote them.
-
-    Of two that were on their way together, the lower balance is the later one. To take the higher for the present
-    one would make it look as if somebody had spent the difference, and an uncertain job be told as paid.
-    """
-    known = balance(connection)
     if remaining is not None:
-        overtaken = known is not None and not _sent_since_known(connection, index)
-        set_balance(connection, min(known, remaining) if known is not None and overtaken else remaining)
-    elif known is not None and price:
-        set_balance(connection, known - price)
-
-
-def _sent_since_known(connection: sqlite3.Connection, index: int) -> bool:
-    """Whether the intent is newer than the balance that we know."""
-    found = connection.execute(
-        "SELECT max(id) > (SELECT known_at FROM account) FROM attempt WHERE idx = ? AND state = 'intent'", (index,)
-    ).fetchone()
-    return bool(found[0])
+        connection.execute(_TELL_AT_ACCEPTANCE, (remaining, index))
+    elif price:
+        connection.execute(_SPEND, (price,))
 
 
 def _completed(

@@ -165,8 +165,8 @@ class Rows:
             for ledger in list(self._sent.values()):
                 await ledger.outside()
         for job, ledger in self._sent.items():
-            ledger.close()
             job.cancel("the batch was left")
+            ledger.close()
 
     def _let_go(self, job: Job, ledger: SubmissionLedger) -> None:
         del self._sent[job]

@@ -23,7 +23,7 @@ from .._wire import failure_of
 from ._ballast import Ballast
 from ._brake import Brake
 from ._budget import Budget, Prices
-from ._journal import Completed, Journal
+from ._journal import Journal
 from ._journal_rows import JobState, JournalRow
 from ._manifest import relative_files
 from ._settling import Account
@@ -34,6 +34,7 @@ _LOGGER = logging.getLogger(__name__)
 SHARED_AT = "shared_at"  # a setting: when somebody else last moved the balance
 DOUBTFUL = "doubtful_credits"  # a setting: costs of uncertain attempts that were sent again; they may have been paid
 UNCERTAIN = "may be charged: the balance does not tell; --uncertain retry sends it again"
+COMPLETED_LINGER = 0.2  # seconds in which images may be stored, to be recorded together with their links
 RECORD_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts to record a paid id on a full disk
 _STOPPED = "the batch submits nothing more"
 
@@ -64,7 +65,8 @@ class RowLedger:
         self._desk = desk
         self._place: Place | None = None
         self._charged: int | None = None
-        self._completed: Completed | None = None
+        self._made: Generation | None = None  # and not recorded yet
+        self._recording: asyncio.TimerHandle | None = None
         self._closed = False
         self._outside = asyncio.Event()
         self._outside.set()
@@ -132,15 +134,19 @@ class RowLedger:
         self._desk.moved(self.row.index, JobState.RUNNING)
 
     async def finished(self, job: Job, generation: Generation) -> None:
-        """Its links are known, or that there are none."""
+        """Its links are known, or that there are none.
+
+        Links are recorded a moment later, for its files are often there by then: should the process die meanwhile, the
+        id leads to the links.
+        """
         if self._closed:
             return
-        journal = self._desk.journal
         if failure_of(generation) is not None:
-            await journal.completed(self.row.index, generation)
+            await self._desk.journal.completed(self.row.index, generation)
         else:
-            self._completed = journal.completed_soon(self.row.index, generation)
-            self._completed.order.future.add_done_callback(self._check_recorded)
+            self._made = generation
+            self._recording = asyncio.get_running_loop().call_later(COMPLETED_LINGER, self._record_made)
+            job.add_done_callback(lambda _: self._record_made())
         self._desk.moved(self.row.index, JobState.COMPLETED)
         if self._charged is None and generation.credits_used is not None:
             self._desk.budget.spent += generation.credits_used - (self.cost or 0)
@@ -149,7 +155,7 @@ class RowLedger:
         """Its files are on disk."""
         if not self._closed:
             names = relative_files(self._desk.folder, files)
-            await self._desk.journal.stored(self.row.index, names, completed=self._completed)
+            await self._desk.journal.stored(self.row.index, names, completed=self._taken())
 
     # ---- the end of a turn
 
@@ -208,8 +214,21 @@ class RowLedger:
                 raise _unrecorded(self.row.index, submission, error) from error
             await anyio.sleep(delay)
 
+    def _taken(self) -> Generation | None:
+        """What is made and not recorded yet, to be recorded now."""
+        made, self._made = self._made, None
+        if self._recording is not None:
+            self._recording.cancel()
+        return made
+
+    def _record_made(self) -> None:
+        made = self._taken()
+        if made is not None:
+            recorded = self._desk.journal.completed_soon(self.row.index, made)
+            recorded.add_done_callback(self._check_recorded)
+
     def _check_recorded(self, recorded: asyncio.Future[None]) -> None:
-        """A completed row that could not be recorded is as it was, running, and paid; nothing more shall be."""
+        """A row that could not be recorded as made is as it was, running, and paid; nothing more shall be."""
         error = None if recorded.cancelled() else recorded.exception()
         if isinstance(error, Exception):
             self._desk.brake.pull(error)

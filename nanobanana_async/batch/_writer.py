@@ -31,9 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class Order:
-    """Something to be run in the thread; its future is settled once that is committed."""
-
+class _Order:
     work: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
     alone: bool = False
@@ -60,8 +58,8 @@ class Writer:
     def __init__(self, session: Session, *, explain: Callable[[sqlite3.Error], Exception]) -> None:
         self._session = session
         self._explain = explain
-        self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
-        self._gathered: list[Order] = []
+        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._gathered: list[_Order] = []
         self._handing_over: asyncio.Handle | None = None
         self._due = 0.0  # when that is: uvloop's handle of a moment that has passed does not know
         self._thread = threading.Thread(target=self._live, name="nanobanana-journal", daemon=True)
@@ -70,8 +68,8 @@ class Writer:
     async def start(self) -> None:
         """Open the session. Raises: what the session raises."""
         self._loop = asyncio.get_running_loop()
-        self._opened = Order(_nothing, self._loop.create_future())
-        self._ended = Order(_nothing, self._loop.create_future())
+        self._opened = _Order(_nothing, self._loop.create_future())
+        self._ended = _Order(_nothing, self._loop.create_future())
         self._thread.start()
         try:
             await self._opened.future
@@ -86,28 +84,21 @@ class Writer:
 
         Raises: what `work` raises, and for SQLite's errors what `explain` makes of them; then nothing was written.
         """
-        result: T = await self.post(work, alone=alone, linger=linger).future
-        return result
+        return await self.post(work, alone=alone, linger=linger)
 
-    def post(self, work: Callable[[sqlite3.Connection], Any], *, alone: bool = False, linger: float = 0) -> Order:
-        """The same without waiting for it. Raises: RuntimeError when it is closed."""
+    def post(
+        self, work: Callable[[sqlite3.Connection], T], *, alone: bool = False, linger: float = 0
+    ) -> asyncio.Future[T]:
+        """The same for somebody who can't wait now. Raises: RuntimeError when it is closed."""
         if self._closing:
             raise RuntimeError("the journal is closed")
-        order = Order(work, self._loop.create_future(), alone)
+        order = _Order(work, self._loop.create_future(), alone)
         self._gathered.append(order)
         if linger:
             self._hand_over_by(self._loop.time() + linger)
         else:
             self._hand_over()
-        return order
-
-    def take_back(self, order: Order) -> bool:
-        """Whether it still lingered; then it is not run at all."""
-        try:
-            self._gathered.remove(order)
-        except ValueError:
-            return False
-        return True
+        return order.future
 
     async def aclose(self) -> None:
         """Commit what is waiting, leave the session, end the thread."""
@@ -157,16 +148,16 @@ class Writer:
                 for group in ([order] for order in run) if alone else [list(run)]:
                     self._commit(connection, group)
 
-    def _collect(self) -> tuple[list[Order], bool]:
+    def _collect(self) -> tuple[list[_Order], bool]:
         """All that waits, and whether more may come; blocks until there is something."""
-        orders: list[Order] = []
+        orders: list[_Order] = []
         while (order := self._orders.get()) is not None:
             orders.append(order)
             if len(orders) == MAX_GROUP or self._orders.empty():  # nobody else takes orders away
                 return orders, True
         return orders, False
 
-    def _commit(self, connection: sqlite3.Connection, group: list[Order]) -> None:
+    def _commit(self, connection: sqlite3.Connection, group: list[_Order]) -> None:
         try:
             connection.execute("BEGIN")
             for order in group:
@@ -188,12 +179,12 @@ class Writer:
         explained.__cause__ = error
         return explained
 
-    def _tell(self, orders: list[Order]) -> None:
+    def _tell(self, orders: list[_Order]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed over our head; the orders are committed
             self._loop.call_soon_threadsafe(_settle, orders)
 
 
-def _settle(orders: list[Order]) -> None:
+def _settle(orders: list[_Order]) -> None:
     for order in orders:
         order.settle()
 

@@ -52,7 +52,6 @@ CREATE TABLE attempt (               -- append-only: a row for each step of a jo
     generation_id TEXT,
     error TEXT
 );
-CREATE INDEX attempt_by_job ON attempt (idx);
 
 CREATE TABLE tally (                 -- sums over job, so that counting a million rows takes no time
     state TEXT NOT NULL,

@@ -9,7 +9,6 @@ emulator lives in the process that watches, and survives.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import signal
 import sys
@@ -24,6 +23,7 @@ from nanobanana_async import Client
 from nanobanana_async.batch import BatchEvent, BatchRunner, Journal, read_manifest
 from nanobanana_async.batch._outputs import Outputs
 from nanobanana_async.batch._patience import Patience
+from nanobanana_async.batch._submitting import RowLedger
 from nanobanana_async.emulator import Ledger
 
 HURRY = Patience(confirm_delay=0.05, network_interval=0.02, answer_timeout=5.0, outputs_interval=0.05)
@@ -89,31 +89,21 @@ async def work(folder: Path, url: str, rows: int, *, begun: Callable[[], None] =
 
 def arm(when: str, name: str, number: str) -> None:
     """Die before or after the n-th time that a step is taken."""
-    owner: Any = Outputs if name == "write" else Journal
+    owner: Any = {"write": Outputs, "finished": RowLedger}.get(name, Journal)
     step, left = getattr(owner, name), int(number)
 
-    def is_due() -> bool:
+    async def deadly(*args: Any, **named: Any) -> Any:
         nonlocal left
         left -= 1
-        if left == 0 and when == "before":
+        is_due = left == 0
+        if is_due and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        return left == 0
-
-    async def deadly(*args: Any, **named: Any) -> Any:
-        ends_here = is_due()
         result = await step(*args, **named)
-        if ends_here:
+        if is_due:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    def deadly_at_once(*args: Any, **named: Any) -> Any:
-        ends_here = is_due()
-        result = step(*args, **named)
-        if ends_here:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(owner, name, deadly if inspect.iscoroutinefunction(step) else deadly_at_once)
+    setattr(owner, name, deadly)
 
 
 # ---- who watches

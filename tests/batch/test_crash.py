@@ -24,8 +24,8 @@ STEPS = {
     "after:intend:3": (0,),  # the POST was not sent: the balance tells, and it is
     "before:accepted:3": (1,),  # the answer was there, and its id went with the process
     "after:accepted:3": (0,),
-    "before:completed_soon:2": MAYBE,
-    "after:completed_soon:2": MAYBE,
+    "before:finished:2": MAYBE,
+    "after:finished:2": MAYBE,
     "before:stored:2": MAYBE,
     "after:stored:2": MAYBE,
     "before:write:1": MAYBE,
