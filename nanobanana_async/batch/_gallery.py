@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,21 +67,16 @@ def write_gallery(
     note: str = "",
     written_at: datetime | None = None,
     max_rows: int = MAX_ROWS,
-    totals: Totals | None = None,
 ) -> Path:
     """Replace the folder's `index.html` by a page of these rows, taken one at a time; pending ones are welcome.
 
-    `title` defaults to the folder's name; `note` is a sentence under it. Whoever has counted all rows already gives
-    the `totals`, and then no more rows are taken than are shown.
+    `title` defaults to the folder's name; `note` is a sentence under it.
 
     Raises: OSError (a full disk, a read-only folder); the old page then still stands.
     """
     path = folder / GALLERY_FILE
-    if totals is None:
-        totals = Totals()
-        shown = _entries(folder, totals.counting(rows), max_rows)
-    else:
-        shown = _entries(folder, islice(rows, max_rows), max_rows)
+    totals = Totals()
+    shown = _entries(folder, totals.counting(rows), max_rows)
     title = (title or folder.resolve().name).encode(errors="replace").decode()  # a folder's name may be any bytes
     head, middle, tail = _template()
     with replacing(path) as file:
@@ -100,10 +94,10 @@ def rebuild_gallery(folder: Path, *, title: str | None = None, note: str = "") -
     return write_gallery(folder, read_manifest(folder), title=title, note=note)
 
 
-def image_size(path: Path) -> tuple[int, int] | None:
+def image_size(path: str | Path) -> tuple[int, int] | None:
     """Width and height of a PNG, JPEG or WebP by its header, or None."""
     try:
-        with path.open("rb", buffering=0) as file:  # some bytes of it are read once
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # unbuffered: some bytes of it are read once
             return _size(file)
     except (OSError, ValueError, struct.error):
         return None
@@ -121,7 +115,7 @@ def _entry(folder: Path, row: ManifestRow) -> dict[str, Any]:
     made_at = row.expires_at - URL_LIFETIME if row.expires_at else None
     return {
         "row": row.to_json(),
-        "sizes": [image_size(folder / name) for name in row.files],
+        "sizes": [image_size(f"{folder}/{name}") for name in row.files],
         "made_at": made_at.isoformat() if made_at else None,
     }
 

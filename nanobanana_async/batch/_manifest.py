@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -115,7 +115,7 @@ class ManifestRow:
 
 def relative_files(folder: Path, paths: Iterable[Path]) -> tuple[str, ...]:
     """Paths as a manifest names them. Raises: ValueError for one outside the folder."""
-    return tuple(path.relative_to(folder).as_posix() for path in paths)
+    return tuple(_relative(f"{folder}{os.sep}", folder, path) for path in paths)
 
 
 def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Path:
@@ -123,11 +123,17 @@ def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Path:
 
     Raises: OSError (a full disk, a read-only folder); the old manifest then still stands.
     """
-    path = folder / MANIFEST_FILE
-    with replacing(path) as file:
+    for _ in writing_manifest(folder, rows):
+        pass
+    return folder / MANIFEST_FILE
+
+
+def writing_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Generator[ManifestRow, None, None]:
+    """The same rows, each written when it is taken; the manifest is replaced when the last one was. Raises: OSError."""
+    with replacing(folder / MANIFEST_FILE) as file:
         for row in rows:
             file.write(encode_json(row.to_json()) + b"\n")
-    return path
+            yield row
 
 
 def read_manifest(folder: Path) -> Iterator[ManifestRow]:
@@ -199,6 +205,13 @@ def _parsed(path: Path, lines: Iterable[bytes]) -> Iterator[ManifestRow]:
             _log.warning("%s, line %d can't be read and is left out", path, number)
             continue
         yield row
+
+
+def _relative(prefix: str, folder: Path, path: Path) -> str:
+    text = str(path)
+    if text.startswith(prefix):  # nearly always, and much faster
+        return text[len(prefix) :].replace(os.sep, "/")
+    return path.relative_to(folder).as_posix()
 
 
 def _text(value: Any) -> str | None:

@@ -14,9 +14,9 @@ from typing import cast
 import anyio
 
 from .._exceptions import JournalError
-from ._gallery import Totals, write_gallery
+from ._gallery import write_gallery
 from ._journal import Journal
-from ._manifest import ManifestRow, write_manifest
+from ._manifest import ManifestRow, writing_manifest
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -65,12 +65,10 @@ class Outputs:
 
     def _write(self, deadline: float | None) -> None:
         with self._writing:
-            began, totals = time.monotonic(), Totals()
-            # Closed here, and not whenever the error of a failed writing is forgotten: it holds the journal open.
-            with closing(self._rows(deadline)) as rows:
-                write_manifest(self._folder, totals.counting(rows))
-            with closing(self._rows(deadline)) as rows:
-                write_gallery(self._folder, rows, title=self._title, totals=totals)
+            began = time.monotonic()
+            # Closed here, and not whenever the error of a failed writing is forgotten: they hold files open.
+            with closing(self._rows(deadline)) as rows, closing(writing_manifest(self._folder, rows)) as written:
+                write_gallery(self._folder, written, title=self._title)
             self._took = time.monotonic() - began
 
     def _rows(self, deadline: float | None) -> Generator[ManifestRow, None, None]:
