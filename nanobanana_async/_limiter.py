@@ -61,6 +61,13 @@ class Gated(Protocol):
     def request(self) -> AbstractAsyncContextManager[object]: ...
 
 
+@runtime_checkable
+class Immediate(Protocol):
+    """A limiter that can tell at once whether there is a slot."""
+
+    def try_acquire(self) -> Slot | None: ...
+
+
 class _State(Enum):
     SUBMITTING = auto()
     RUNNING = auto()
@@ -103,6 +110,10 @@ class AccountLimiter:
         while not self._admission.admit(self._clock()):
             await self._change()
         return _AccountSlot(self)
+
+    def try_acquire(self) -> Slot | None:
+        """A slot, if there is one that nobody waits for."""
+        return _AccountSlot(self) if not self._waiters and self._admission.admit(self._clock()) else None
 
     @asynccontextmanager
     async def slot(self, *, priority: float = 0) -> AsyncIterator[Slot]:

@@ -30,7 +30,7 @@ from ._exceptions import (
     QueueFullError,
 )
 from ._job import Job, JobStatus
-from ._limiter import Limiter, Slot
+from ._limiter import Immediate, Limiter, Slot
 from ._outlook import SlotLengths, expected_wait
 from ._pipeline import Refused
 from ._queue import AGEING, FairQueue
@@ -87,7 +87,10 @@ class Scheduler:
         self._in_slot: dict[Job, float] = {}  # since when
         self._lengths = SlotLengths()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._try_slot = limiter.try_acquire if isinstance(limiter, Immediate) else _no_slot
         self._work = asyncio.Event()  # something was queued
+        self._out_of_work = False  # and waiting for some
+        self._beginning = 0  # tasks before their first step
         self._changed: set[asyncio.Future[None]] = set()
         self._completed = self._failed = self._cancelled = self._credits_used = 0
         self._asking = anyio.CancelScope()  # around the wait for work and for a slot
@@ -143,8 +146,9 @@ class Scheduler:
         self._queue.push(job, priority=job.priority, group=job.group)
         job.scheduled(self)
         job.add_done_callback(self._forget)  # at once, should it have been cancelled meanwhile
-        self._work.set()
-        self._ask_for(job)
+        if not self._start_at_once():
+            self._work.set()
+            self._ask_for(job)
         if place is not None:
             await self._wait_for(place, job)
 
@@ -196,11 +200,27 @@ class Scheduler:
         """Give slots to jobs, until it is cancelled: for good, or because a slot is to be asked for more urgently."""
         for started in itertools.count(1):
             while not self._queue:
-                self._work.clear()
-                await self._work.wait()
+                await self._new_work()
             self._start_next(await self._slot())
             if started % STARTS == 0:
                 await asyncio.sleep(0)
+
+    async def _new_work(self) -> None:
+        self._work.clear()
+        self._out_of_work = True
+        try:
+            await self._work.wait()
+        finally:
+            self._out_of_work = False
+
+    def _start_at_once(self) -> bool:
+        """Start the one job that is queued, if it need not wait for anything: so the dispatcher may sleep on."""
+        if not self._out_of_work or self._work.is_set() or self._beginning >= STARTS:
+            return False
+        slot = self._try_slot()
+        if slot is not None:
+            self._start_next(slot)
+        return slot is not None
 
     async def _slot(self) -> Slot:
         """A slot for the most urgent job."""
@@ -224,12 +244,14 @@ class Scheduler:
         self._states[job.status] += 1
         self._in_slot[job] = asyncio.get_running_loop().time()
         self._room.leave(job)
+        self._beginning += 1
         task = asyncio.create_task(self._run(job, slot, scope))
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, job, slot, scope))
 
     async def _run(self, job: Job, slot: Slot, scope: anyio.CancelScope) -> None:
         """One job in its slot; nothing but an abort leaves here."""
+        self._beginning -= 1
         try:
             with scope:
                 try:
@@ -270,6 +292,7 @@ class Scheduler:
         """A task has ended; one that was cancelled before its first step has left nothing in order."""
         self._tasks.discard(task)
         if self._live.get(job) is scope:
+            self._beginning -= 1
             slot.release()
             self._left(job)
         if self._stopped:
@@ -346,6 +369,10 @@ class Scheduler:
         for change in self._changed:
             if not change.done():
                 change.set_result(None)
+
+
+def _no_slot() -> None:
+    """A slot has to be waited for."""
 
 
 def _not_sent(error: NanoBananaError) -> NanoBananaError:

@@ -209,6 +209,24 @@ async def test_many_free_slots_are_filled_over_many_turns_of_the_loop(new_job):
     await asyncio.wait((serving, counting))
 
 
+async def test_a_job_that_need_not_wait_begins_in_the_next_turn_of_the_loop(new_job):
+    """The dispatcher is not asked where a slot is free and nobody waits."""
+    begun = []
+
+    async def begin(job, slot):
+        begun.append(job)
+
+    scheduler = Scheduler(AccountLimiter(), begin)
+    serving = asyncio.create_task(scheduler.serve())
+    await asyncio.sleep(0)
+    for _ in range(2):
+        await scheduler.enqueue(new_job("a cat"))
+        await asyncio.sleep(0)
+        assert begun.pop()
+    scheduler.stop()
+    await serving
+
+
 class Stopping(AccountLimiter):
     """Its scheduler ends in the moment between a slot's grant and the job's first step."""
 
@@ -217,24 +235,32 @@ class Stopping(AccountLimiter):
         asyncio.get_running_loop().call_soon(self.end)
         return slot
 
+    def try_acquire(self):
+        slot = super().try_acquire() if self.at_once else None
+        if slot is not None:
+            asyncio.get_running_loop().call_soon(self.end)
+        return slot
 
+
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("end", ["stop", "abort", "stop at once"])
-async def test_a_job_that_has_not_begun_when_the_scheduler_ends_sends_nothing(new_job, end):
+async def test_a_job_that_has_not_begun_when_the_scheduler_ends_sends_nothing(new_job, end, at_once):
     """Its POST would go out all the same, being shielded from the stop; and its slot may be one of others as well."""
     begun = []
 
     async def begin(job, slot):
         begun.append(job)
 
-    limiter = AccountLimiter() if end == "stop at once" else Stopping()
+    limiter = Stopping()
     scheduler = Scheduler(limiter, begin)
-    limiter.end = scheduler.abort if end == "abort" else scheduler.stop
+    ends = {"stop": scheduler.stop, "abort": scheduler.abort, "stop at once": lambda: None}
+    limiter.at_once, limiter.end = at_once, ends[end]
     serving = asyncio.create_task(scheduler.serve())
     await asyncio.sleep(0)
     job = new_job("a cat")
     await scheduler.enqueue(job)
     if end == "stop at once":
-        scheduler.stop()  # the dispatcher has been woken, and will get its slot
+        scheduler.stop()  # the job has its slot, or the dispatcher has been woken and will get it
     await asyncio.wait_for(serving, 5)
     assert not begun
     with pytest.raises(JobCancelledError, match="before it was submitted"):
