@@ -147,13 +147,9 @@ class Journal:
         """Taken by the service, for so many credits, with so many left. On disk when this returns."""
         await self._run_with_others(ACCEPTED_LINGER, steps.accepted, index, generation_id, credits, remaining)
 
-    async def completed(self, index: int, generation: Generation) -> None:
+    def completed(self, index: int, generation: Generation) -> asyncio.Future[None]:
         """Made: its links and their end are known. One without images is recorded as failed, or rejected."""
-        await self.completed_soon(index, generation)
-
-    def completed_soon(self, index: int, generation: Generation) -> asyncio.Future[None]:
-        """The same for somebody who can't wait now. Raises: RuntimeError when the journal is closed."""
-        return self._writer.post(lambda connection: steps.completed(connection, index, generation), linger=LINGER)
+        return self._run_with_others(LINGER, steps.completed, index, generation)
 
     async def stored(self, index: int, files: Sequence[str], *, completed: Generation | None = None) -> None:
         """On disk: `files` as the manifest names them. `completed`: as what it was made, where that is not recorded."""
@@ -233,13 +229,15 @@ class Journal:
         with told(folder / DB_FILE), closing(connect_read_only(folder)) as connection:
             return _get_setting(connection, name)
 
-    async def _run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
-        return await self._writer.run(lambda connection: work(connection, *args, **named))
+    def _run(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs
+    ) -> asyncio.Future[T]:
+        return self._writer.run(lambda connection: work(connection, *args, **named))
 
-    async def _run_with_others(
+    def _run_with_others(
         self, linger: float, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs
-    ) -> T:
-        return await self._writer.run(lambda connection: work(connection, *args, **named), linger=linger)
+    ) -> asyncio.Future[T]:
+        return self._writer.run(lambda connection: work(connection, *args, **named), linger=linger)
 
 
 def _manifest_rows(folder: Path, *, running: bool | None) -> Iterator[ManifestRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from .._job import Ledger
@@ -16,7 +16,7 @@ class RowJournal(Protocol):
     """Rows by their state, and what becomes of them; `Journal` has more."""
 
     async def unfinished(self, *states: JobState, limit: int, after: int = -1) -> list[JournalRow]: ...
-    async def completed(self, index: int, generation: Generation) -> None: ...
+    def completed(self, index: int, generation: Generation) -> Awaitable[None]: ...
     async def stored(self, index: int, files: Sequence[str]) -> None: ...
     async def ended(
         self,

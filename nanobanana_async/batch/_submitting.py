@@ -224,7 +224,7 @@ class RowLedger:
     def _record_made(self) -> None:
         made = self._taken()
         if made is not None:
-            recorded = self._desk.journal.completed_soon(self.row.index, made)
+            recorded = self._desk.journal.completed(self.row.index, made)
             recorded.add_done_callback(self._check_recorded)
 
     def _check_recorded(self, recorded: asyncio.Future[None]) -> None:

@@ -58,7 +58,7 @@ class Writer:
     def __init__(self, session: Session, *, explain: Callable[[sqlite3.Error], Exception]) -> None:
         self._session = session
         self._explain = explain
-        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[list[_Order] | None] = queue.SimpleQueue()
         self._gathered: list[_Order] = []
         self._handing_over: asyncio.Handle | None = None
         self._due = 0.0  # when that is: uvloop's handle of a moment that has passed does not know
@@ -77,19 +77,14 @@ class Writer:
             await self.aclose()
             raise
 
-    async def run(self, work: Callable[[sqlite3.Connection], T], *, alone: bool = False, linger: float = 0) -> T:
-        """Run `work(connection)` and return its result once it is committed. Orders are run as they came.
-
-        It waits up to `linger` seconds for others to come.
-
-        Raises: what `work` raises, and for SQLite's errors what `explain` makes of them; then nothing was written.
-        """
-        return await self.post(work, alone=alone, linger=linger)
-
-    def post(
+    def run(
         self, work: Callable[[sqlite3.Connection], T], *, alone: bool = False, linger: float = 0
     ) -> asyncio.Future[T]:
-        """The same for somebody who can't wait now. Raises: RuntimeError when it is closed."""
+        """Run `work(connection)`; the future has its result once it is committed. Orders are run as they came.
+
+        It waits up to `linger` seconds for others to come. The future's error is what `work` raises, and for SQLite's
+        errors what `explain` makes of them; then nothing was written. Raises: RuntimeError when it is closed.
+        """
         if self._closing:
             raise RuntimeError("the journal is closed")
         order = _Order(work, self._loop.create_future(), alone)
@@ -125,8 +120,8 @@ class Writer:
             self._handing_over.cancel()
             self._handing_over = None
         orders, self._gathered = self._gathered, []
-        for order in orders:
-            self._orders.put(order)
+        if orders:
+            self._orders.put(orders)
 
     # ---- in the thread
 
@@ -151,9 +146,9 @@ class Writer:
     def _collect(self) -> tuple[list[_Order], bool]:
         """All that waits, and whether more may come; blocks until there is something."""
         orders: list[_Order] = []
-        while (order := self._orders.get()) is not None:
-            orders.append(order)
-            if len(orders) == MAX_GROUP or self._orders.empty():  # nobody else takes orders away
+        while (handed := self._orders.get()) is not None:
+            orders += handed
+            if len(orders) >= MAX_GROUP or self._orders.empty():  # nobody else takes orders away
                 return orders, True
         return orders, False
 

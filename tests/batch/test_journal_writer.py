@@ -31,7 +31,7 @@ class Bench:
         self.writer = Writer(lambda: session(path, self.commits), explain=lambda error: OSError(str(error)))
 
     def insert(self, number):
-        return asyncio.ensure_future(self.writer.run(lambda connection: insert(connection, number)))
+        return self.writer.run(lambda connection: insert(connection, number))
 
     async def busy(self):
         """The thread is in an order that ends with the gate."""
@@ -42,7 +42,7 @@ class Bench:
             loop.call_soon_threadsafe(entered.set)
             self.gate.wait()
 
-        order = asyncio.ensure_future(self.writer.run(work))
+        order = self.writer.run(work)
         await entered.wait()
         return order
 
@@ -113,9 +113,7 @@ async def test_an_order_that_fails_half_way_leaves_nothing(bench):
 async def test_an_order_alone_is_run_once_whatever_its_neighbours_do(bench):
     calls = []
     async with queued(bench, [1]) as orders:
-        orders += [
-            asyncio.ensure_future(bench.writer.run(work, alone=True)) for work in (calls.append, lambda _: 1 // 0)
-        ]
+        orders += [bench.writer.run(work, alone=True) for work in (calls.append, lambda _: 1 // 0)]
         orders.append(bench.insert(1))
         await asyncio.sleep(0)
     outcomes = await asyncio.gather(*orders, return_exceptions=True)
@@ -186,7 +184,7 @@ async def test_a_session_that_does_not_open_leaves_no_thread(tmp_path):
 
 
 def patiently(bench, number, linger=60.0):
-    return asyncio.ensure_future(bench.writer.run(lambda connection: insert(connection, number), linger=linger))
+    return bench.writer.run(lambda connection: insert(connection, number), linger=linger)
 
 
 async def test_a_patient_order_goes_with_the_next_that_is_not(bench):
