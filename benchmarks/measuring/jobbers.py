@@ -109,16 +109,20 @@ async def nothing() -> None:
 
 @asynccontextmanager
 async def in_batches(origin: str, folder: Path) -> AsyncIterator[Mapping[str, Once | Many]]:
-    """The same through a batch and its journal; all jobs of a turn are one batch."""
+    """The same through a batch and its journal; all jobs of a turn are one batch.
+
+    Its manifest is written after a second and at the end, also where a valgrind stretches the time between.
+    """
     from nanobanana_async import Client
     from nanobanana_async.batch import BatchRunner
+    from nanobanana_async.batch._patience import Patience
 
-    serial = itertools.count()
+    serial, patience = itertools.count(), Patience(outputs_interval=math.inf)
     async with Client(KEY, base_url=f"{origin}/api/v1", poll=SteadyPlan()) as client:
 
         class Batches(Many):
             async def run(self, count: int, at_once: int) -> None:
-                async with BatchRunner(client, folder / f"batch-{next(serial)}") as runner:
+                async with BatchRunner(client, folder / f"batch-{next(serial)}", patience=patience) as runner:
                     await runner.add(f"{PROMPT} {number}" for number in range(count))
                     await runner.run()
 
