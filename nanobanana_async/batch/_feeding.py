@@ -18,10 +18,13 @@ class Feed:
     """Hands out rows in some states, each of them once, until the brake is pulled.
 
     The journal is read forwards only, beyond every row that was handed out, so what it tells of a row is never older
-    than what is done with it. A row that has to be sent again is read anew, by its index.
+    than what is done with it. A row that has to be sent again is read anew, by its index. `once`: rows that come into
+    these states after the others were handed out are left to whoever brought them there.
     """
 
-    def __init__(self, journal: RowJournal, brake: Brake, *states: JobState, width: Callable[[], int]) -> None:
+    def __init__(
+        self, journal: RowJournal, brake: Brake, *states: JobState, width: Callable[[], int], once: bool = False
+    ) -> None:
         self._journal = journal
         self._brake = brake
         self._states = states
@@ -31,7 +34,10 @@ class Feed:
         self._again: list[int] = []
         self._under_way: set[int] = set()
         self._changed = asyncio.Event()
+        self._once = once
+        self._handed_out = asyncio.Event()
         brake.on_pull(self.wake)
+        brake.on_pull(self._handed_out.set)
 
     def __repr__(self) -> str:
         return f"<Feed of {'/'.join(self._states)} rows [{len(self._under_way)} under way, {len(self._again)} again]>"
@@ -54,6 +60,10 @@ class Feed:
             await self._changed.wait()
         return None
 
+    async def handed_out(self) -> None:
+        """Wait until all rows of a feed that is read `once` were handed out."""
+        await self._handed_out.wait()
+
     async def all_done(self) -> None:
         """Wait until no row is under way any more."""
         while self._under_way:
@@ -68,7 +78,7 @@ class Feed:
         self.wake()
 
     def wake(self) -> None:
-        """The width may have changed, or the journal has new rows."""
+        """The width may have changed."""
         self._changed.set()
 
     async def _read(self) -> JournalRow | None:
@@ -77,9 +87,11 @@ class Feed:
             for row in await self._journal.unfinished(*self._states, limit=1, after=index - 1):
                 if row.index == index:
                     return row
-        if not self._page:
+        if not self._page and not self._handed_out.is_set():
             self._page.extend(await self._journal.unfinished(*self._states, limit=PAGE, after=self._cursor))
         if not self._page:
+            if self._once:
+                self._handed_out.set()
             return None
         row = self._page.popleft()
         self._cursor = row.index

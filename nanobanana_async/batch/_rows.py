@@ -87,14 +87,27 @@ class Rows:
         self._left = False
         brake.on_pull(self._withdraw_waiting)
 
-    async def pick_up_all(self, feed: Feed) -> None:
-        """Rows of an earlier run: paid, so they are only watched and fetched."""
+    async def go_through(self, earlier: Feed, ready: Feed) -> None:
+        """Pick up rows of `earlier` runs, and send those that are `ready` while they go on."""
+
+        def on_back() -> None:
+            earlier.wake()
+            ready.wake()
+
+        self._network.on_back = on_back
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._pick_up_all, earlier)
+            await earlier.handed_out()
+            await self._submit_all(ready)
+
+    async def _pick_up_all(self, feed: Feed) -> None:
+        """They are paid, so they are only watched and fetched."""
         async with anyio.create_task_group() as tasks:
             while (row := await feed.next()) is not None:
                 self._teller.begin(row)
                 tasks.start_soon(self._tend, row, self._pick_up, feed)
 
-    async def submit_all(self, feed: Feed) -> None:
+    async def _submit_all(self, feed: Feed) -> None:
         """Send rows, and see them through.
 
         Cancelled, let go of them: but the answer to a POST on its way is recorded first.

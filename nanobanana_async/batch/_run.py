@@ -161,14 +161,11 @@ class Run:
             beside.start_soon(self._outputs.keep_fresh)
             beside.start_soon(self._network.watch)
             beside.start_soon(self._memory.keep)
-            await rows.pick_up_all(self._feed(JobState.RUNNING, JobState.COMPLETED))
-            await rows.submit_all(self._feed(JobState.READY, *self._doubtful()))
+            await rows.go_through(
+                Feed(self._journal, self._brake, JobState.RUNNING, JobState.COMPLETED, width=self._width, once=True),
+                Feed(self._journal, self._brake, JobState.READY, *self._doubtful(), width=self._width),
+            )
             beside.cancel_scope.cancel()
-
-    def _feed(self, *states: JobState) -> Feed:
-        feed = Feed(self._journal, self._brake, *states, width=self._width)
-        self._network.on_back = feed.wake
-        return feed
 
     def _doubtful(self) -> tuple[JobState, ...]:
         return (JobState.UNCERTAIN,) if self._options.uncertain == "retry" else ()

@@ -10,13 +10,19 @@ import pytest
 from PIL import Image
 from running import KEY, Events, Relay, manifest, run, runner, statuses
 
-from nanobanana_async import Backoff, Client, GenerateRequest, InputError, RetryPolicy
+from nanobanana_async import AccountLimiter, Backoff, Client, GenerateRequest, InputError, RetryPolicy
 from nanobanana_async.batch import BatchRunner, JobState, read_rows
 from nanobanana_async.emulator import Fault, FaultPlan
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
 
 HASTE = {"retry": RetryPolicy(backoff=Backoff(initial_delay=0.01, max_delay=0.02))}
+
+
+def another_client(emulator):
+    """As of another process: it knows nothing of the slots that are taken."""
+    limiter = AccountLimiter(uniform=lambda low, high: 0.05)
+    return Client(KEY, base_url=emulator.url, limiter=limiter, poll=0.01, **HASTE)
 
 
 async def test_every_row_is_stored_under_its_own_name(online, tmp_path):
@@ -147,6 +153,26 @@ async def test_cancellation_leaves_at_once_and_the_next_run_pays_nothing_again(o
         assert emulator.ledger.charges == 3
         assert (await run(client, tmp_path)).all_stored
         assert emulator.ledger.charges == 10
+
+
+async def test_slots_that_an_earlier_run_left_taken_are_filled_one_by_one(online, tmp_path):
+    """The next run watches what is left running, and does not wait for the last of it to send more."""
+    async with online(limit=3, duration=float("inf")) as (emulator, _):
+        async with another_client(emulator) as client, runner(client, tmp_path) as batch:
+            await batch.add(f"cat {number}" for number in range(6))
+            running = asyncio.create_task(batch.run())
+            await emulator.until(lambda: emulator.ledger.active == 3)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        async with another_client(emulator) as client, runner(client, tmp_path) as batch:
+            running = asyncio.create_task(batch.run())
+            emulator.finish(emulator.ledger.charged()[0].generation_id)
+            await asyncio.wait_for(emulator.until(lambda: emulator.ledger.charges == 4), 5)
+            emulator.duration = 0.01
+            emulator.finish()
+            assert (await running).all_stored
+        assert emulator.ledger.charges == 6
 
 
 async def test_the_answer_on_its_way_is_recorded_before_a_cancelled_run_ends(online, tmp_path):

@@ -116,8 +116,10 @@ class Slice:
         async with anyio.create_task_group() as beside:
             if self._shard.count(JobState.INTENT):
                 beside.start_soon(self._settle_old)
-            await self._rows.pick_up_all(self._feed(JobState.RUNNING, JobState.COMPLETED))
-            await self._rows.submit_all(self._feed(*self._open()))
+            await self._rows.go_through(
+                Feed(self._shard, self.brake, JobState.RUNNING, JobState.COMPLETED, width=self._width, once=True),
+                Feed(self._shard, self.brake, *self._open(), width=self._width),
+            )
         await self._shard.refresh()
         self._shard.leave_paid()
 
@@ -129,11 +131,6 @@ class Slice:
             return
         except Exception as error:
             self.brake.pull(error)
-
-    def _feed(self, *states: JobState) -> Feed:
-        feed = Feed(self._shard, self.brake, *states, width=self._width)
-        self._network.on_back = feed.wake
-        return feed
 
     def _new_ledger(self, row: JournalRow) -> ShardLedger:
         ledger = ShardLedger(row, self._shard, brake=self.brake, prices=self._prices, turnstile=self._turnstile)
