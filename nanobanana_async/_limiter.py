@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum, auto
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from ._admission import Admission, AdmissionStatistics
 from ._exceptions import RateLimitError, ServerBusyError
@@ -59,13 +59,6 @@ class Gated(Protocol):
     """A limiter that also lets looks pass which have no slot, where open requests are what is counted."""
 
     def request(self) -> AbstractAsyncContextManager[object]: ...
-
-
-@runtime_checkable
-class Immediate(Protocol):
-    """A limiter that can tell at once whether there is a slot."""
-
-    def try_acquire(self) -> Slot | None: ...
 
 
 class _State(Enum):
@@ -252,6 +245,20 @@ class _AccountSlot:
             self._limiter._admission.finished()
         self._state = _State.GIVEN_BACK
         self._limiter._changed()
+
+
+def find_try_acquire(limiter: Limiter) -> Callable[[], Slot | None]:
+    """Its `try_acquire`, unless it has none or an `acquire` of its own, which then has to be asked."""
+    for cls in type(limiter).__mro__:
+        if "try_acquire" in vars(cls):
+            return cast("AccountLimiter", limiter).try_acquire
+        if "acquire" in vars(cls):
+            break
+    return _no_slot
+
+
+def _no_slot() -> None:
+    """A slot has to be waited for."""
 
 
 def told(error: RateLimitError | ServerBusyError) -> RateLimit:

@@ -10,6 +10,7 @@ waits for all of them, whatever ends it: what is in the midst of a POST is not c
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import itertools
 import logging
@@ -30,7 +31,7 @@ from ._exceptions import (
     QueueFullError,
 )
 from ._job import Job, JobStatus
-from ._limiter import Immediate, Limiter, Slot
+from ._limiter import Limiter, Slot, find_try_acquire
 from ._outlook import SlotLengths, expected_wait
 from ._pipeline import Refused
 from ._queue import AGEING, FairQueue
@@ -87,9 +88,10 @@ class Scheduler:
         self._in_slot: dict[Job, float] = {}  # since when
         self._lengths = SlotLengths()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._try_slot = limiter.try_acquire if isinstance(limiter, Immediate) else _no_slot
+        self._try_slot = find_try_acquire(limiter)
         self._work = asyncio.Event()  # something was queued
         self._out_of_work = False  # and waiting for some
+        self._context = contextvars.copy_context()  # of the jobs' tasks, whoever starts them
         self._beginning = 0  # tasks before their first step
         self._changed: set[asyncio.Future[None]] = set()
         self._completed = self._failed = self._cancelled = self._credits_used = 0
@@ -103,6 +105,7 @@ class Scheduler:
 
     async def serve(self) -> None:
         """Dispatch until stopped; whatever is left by then ends as JobCancelledError, its POST answered."""
+        self._context = contextvars.copy_context()
         try:
             while not self._stopped:
                 with anyio.CancelScope() as self._asking:
@@ -214,10 +217,16 @@ class Scheduler:
             self._out_of_work = False
 
     def _start_at_once(self) -> bool:
-        """Start the one job that is queued, if it need not wait for anything: so the dispatcher may sleep on."""
-        if not self._out_of_work or self._work.is_set() or self._beginning >= STARTS:
+        """Start the one job that is queued, if it need not wait for anything: so the dispatcher may sleep on.
+
+        It is the only one: the dispatcher is out of work, and has not been told of any since.
+        """
+        if not self._out_of_work or self._work.is_set() or self._beginning >= STARTS or not self._queue:
             return False
-        slot = self._try_slot()
+        try:
+            slot = self._try_slot()
+        except Exception:  # of a limiter of the user's: the dispatcher meets it, too, and ends for it
+            return False
         if slot is not None:
             self._start_next(slot)
         return slot is not None
@@ -245,7 +254,7 @@ class Scheduler:
         self._in_slot[job] = asyncio.get_running_loop().time()
         self._room.leave(job)
         self._beginning += 1
-        task = asyncio.create_task(self._run(job, slot, scope))
+        task = asyncio.create_task(self._run(job, slot, scope), context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, job, slot, scope))
 
@@ -369,10 +378,6 @@ class Scheduler:
         for change in self._changed:
             if not change.done():
                 change.set_result(None)
-
-
-def _no_slot() -> None:
-    """A slot has to be waited for."""
 
 
 def _not_sent(error: NanoBananaError) -> NanoBananaError:

@@ -1,6 +1,7 @@
 """Who runs when: priorities, places, room in the queue, and what an account's refusal means for those behind."""
 
 import asyncio
+import contextvars
 import math
 from collections import Counter
 
@@ -211,18 +212,57 @@ async def test_many_free_slots_are_filled_over_many_turns_of_the_loop(new_job):
 
 async def test_a_job_that_need_not_wait_begins_in_the_next_turn_of_the_loop(new_job):
     """The dispatcher is not asked where a slot is free and nobody waits."""
-    begun = []
+    begun, tag = [], contextvars.ContextVar("tag", default="none")
 
     async def begin(job, slot):
-        begun.append(job)
+        begun.append(tag.get())
 
     scheduler = Scheduler(AccountLimiter(), begin)
     serving = asyncio.create_task(scheduler.serve())
     await asyncio.sleep(0)
+    tag.set("the caller's")
     for _ in range(2):
         await scheduler.enqueue(new_job("a cat"))
         await asyncio.sleep(0)
-        assert begun.pop()
+        assert begun.pop() == "none"  # whoever starts it, it runs in the same context
+    scheduler.stop()
+    await serving
+
+
+class Asked(AccountLimiter):
+    """Somebody's own way to hand out slots."""
+
+    asked = 0
+
+    async def acquire(self, *, priority=0):
+        self.asked += 1
+        return await super().acquire(priority=priority)
+
+
+class Broken(AccountLimiter):
+    """It works all the same when it is waited for."""
+
+    def try_acquire(self):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("limiter", [Asked(), Broken()])
+async def test_a_limiter_that_can_not_be_tried_is_waited_for(new_job, limiter):
+    """A subclass's `acquire` is never passed by."""
+    tag, seen = contextvars.ContextVar("tag", default="none"), []
+
+    async def begin(job, slot):
+        seen.append(tag.get())
+
+    scheduler = Scheduler(limiter, begin)
+    serving = asyncio.create_task(scheduler.serve())
+    await asyncio.sleep(0)
+    tag.set("the caller's")
+    for _ in range(3):
+        await scheduler.enqueue(new_job("a cat"))
+        await scheduler.idle()
+    assert getattr(limiter, "asked", 3) == 3
+    assert seen == ["none"] * 3
     scheduler.stop()
     await serving
 

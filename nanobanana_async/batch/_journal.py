@@ -214,6 +214,10 @@ class Journal:
 
     # ---- the manifest
 
+    async def flush(self) -> None:
+        """Commit what lingers, so that everybody can read it."""
+        await self._run(_nothing)
+
     def manifest_rows(self) -> Iterator[ManifestRow]:
         """The rows as they are now, in index order, streamed on a connection of their own. For another thread."""
         return _manifest_rows(self._folder, running=True)
@@ -245,6 +249,10 @@ def _manifest_rows(folder: Path, *, running: bool | None) -> Iterator[ManifestRo
     with told(folder / DB_FILE), closing(connect_read_only(folder)) as connection:
         for columns in connection.execute(_MANIFEST):
             yield to_manifest(columns, running=known_running)
+
+
+def _nothing(connection: sqlite3.Connection) -> None:
+    """What is committed with it is what counts."""
 
 
 def _counts(connection: sqlite3.Connection) -> Counts:

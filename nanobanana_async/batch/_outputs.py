@@ -48,6 +48,7 @@ class Outputs:
         Raises: OSError, JournalError.
         """
         deadline = None if patience is None else time.monotonic() + patience
+        await self._journal.flush()
         try:
             await asyncio.to_thread(self._write, deadline)
         except GivenUpError:
@@ -68,7 +69,12 @@ class Outputs:
             began = time.monotonic()
             # Closed here, and not whenever the error of a failed writing is forgotten: they hold files open.
             with closing(self._rows(deadline)) as rows, closing(writing_manifest(self._folder, rows)) as written:
-                write_gallery(self._folder, written, title=self._title)
+                try:
+                    write_gallery(self._folder, written, title=self._title)
+                except OSError:
+                    for _ in written:  # the manifest needs no page
+                        pass
+                    raise
             self._took = time.monotonic() - began
 
     def _rows(self, deadline: float | None) -> Generator[ManifestRow, None, None]:

@@ -118,11 +118,16 @@ class Rows:
                 tasks.start_soon(self._see_to_all, failed, feed)
                 while (row := await feed.next()) is not None:
                     self._teller.begin(row)
-                    await self._send(row, partial(self._ended, feed, failed))
+                    try:
+                        await self._send(row, partial(self._ended, feed, failed))
+                    except Exception as error:
+                        self._brake.pull(error)
+                        self._done_with(row, feed)
                 await feed.all_done()
                 tasks.cancel_scope.cancel()
         except asyncio.CancelledError:
-            await self._leave()
+            async with anyio.create_task_group() as leaving:  # a task of its own: this one may be cancelled again
+                leaving.start_soon(self._leave)
             raise
 
     async def _pick_up(self, row: JournalRow) -> bool:
@@ -149,8 +154,10 @@ class Rows:
                 ledger.leave()
             else:
                 await self._client.enqueue(job)
-        except Exception as error:  # the client was closed over our head
+        except RuntimeError as error:  # the client was closed over our head
             job.cancel(f"not queued ({error})")
+        except Exception as error:
+            job.fail(error)
 
     def _ended(self, feed: Feed, failed: asyncio.Queue[Job], job: Job) -> None:
         """A job is done: so is its row, unless there is something to be seen to."""
@@ -165,7 +172,8 @@ class Rows:
                 self._teller.ended(ledger.row.index, JobState.STORED)
             except Exception as error:  # of whoever listens
                 self._brake.pull(error)
-            self._done_with(ledger.row, feed)
+            finally:
+                self._done_with(ledger.row, feed)
 
     async def _leave(self) -> None:
         """Cancelled: what has ended is not seen to any more, what runs is not waited for."""
@@ -186,6 +194,7 @@ class Rows:
         ledger.leave()
 
     async def _see_to_all(self, failed: asyncio.Queue[Job], feed: Feed) -> None:
+        """Start their tasks here: anyio can't start one from a callback."""
         async with anyio.create_task_group() as tasks:
             while True:
                 job = await failed.get()

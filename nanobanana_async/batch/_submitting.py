@@ -136,12 +136,11 @@ class RowLedger:
     async def finished(self, job: Job, generation: Generation) -> None:
         """Its links are known, or that there are none.
 
-        Links are recorded a moment later, for its files are often there by then: should the process die meanwhile, the
-        id leads to the links.
+        Links to which its id leads are recorded a moment later, for the files are often there by then.
         """
         if self._closed:
             return
-        if failure_of(generation) is not None:
+        if failure_of(generation) is not None or not generation.id:
             await self._desk.journal.completed(self.row.index, generation)
         else:
             self._made = generation
@@ -223,7 +222,9 @@ class RowLedger:
 
     def _record_made(self) -> None:
         made = self._taken()
-        if made is not None:
+        if made is None:
+            return
+        with suppress(RuntimeError):  # the journal was closed: the next run finds the links by the id
             recorded = self._desk.journal.completed(self.row.index, made)
             recorded.add_done_callback(self._check_recorded)
 

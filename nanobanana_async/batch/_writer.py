@@ -26,7 +26,7 @@ from typing import Any, TypeAlias, TypeVar
 T = TypeVar("T")
 Session: TypeAlias = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
-MAX_GROUP = 512  # orders; beyond some dozen the sync is paid for, and nobody should wait for too many others
+MAX_GROUP = 512  # orders, about; beyond some dozen the sync is paid for, and nobody should wait for too many others
 _log = logging.getLogger(__name__)
 
 

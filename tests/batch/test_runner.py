@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from PIL import Image
-from running import KEY, Events, Relay, manifest, run, runner, statuses
+from running import KEY, Events, Relay, Watched, manifest, run, runner, statuses
 
 from nanobanana_async import AccountLimiter, Backoff, Client, GenerateRequest, InputError, RetryPolicy
 from nanobanana_async.batch import BatchRunner, JobState, read_rows
@@ -175,14 +175,17 @@ async def test_slots_that_an_earlier_run_left_taken_are_filled_one_by_one(online
         assert emulator.ledger.charges == 6
 
 
-async def test_the_answer_on_its_way_is_recorded_before_a_cancelled_run_ends(online, tmp_path):
-    """A POST under way is paid: its id must not be lost to an impatient user."""
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_the_answer_on_its_way_is_recorded_before_a_cancelled_run_ends(online, tmp_path, times):
+    """A POST under way is paid: its id must not be lost to an impatient user, or a timeout of a timeout."""
     async with online(limit=1, latency=0.3) as (emulator, client):
         async with runner(client, tmp_path) as batch:
             await batch.add(["a cat", "a dog"])
             running = asyncio.create_task(batch.run())
             await emulator.until(lambda: emulator.ledger.charges == 1)
-            running.cancel()
+            for _ in range(times):
+                running.cancel()
+                await asyncio.sleep(0.01)
             with pytest.raises(asyncio.CancelledError):
                 await running
             [row] = await batch._journal.unfinished(JobState.RUNNING, limit=9)
@@ -190,6 +193,30 @@ async def test_the_answer_on_its_way_is_recorded_before_a_cancelled_run_ends(onl
         emulator.latency = 0.0
         assert (await run(client, tmp_path)).all_stored
         assert emulator.ledger.charges == 2
+
+
+async def test_the_manifest_of_a_run_that_was_left_has_all_that_is_known(online, tmp_path):
+    """Links that were told a moment before, too."""
+    stalled = Watched(Fault("image", "stall"))
+    async with online(limit=1, faults=stalled) as (_, client):
+        async with runner(client, tmp_path) as batch:
+            await batch.add(["a cat"])
+            running = asyncio.create_task(batch.run())
+            await stalled.struck.wait()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        [row] = manifest(tmp_path)
+        assert (row.status, len(row.urls)) == ("completed", 1)
+
+
+async def test_a_job_that_can_not_be_made_ends_the_run(online, tmp_path):
+    """With the error itself, and with all rows where they were."""
+    async with online() as (_, client), runner(client, tmp_path, priority=float("nan")) as batch:
+        await batch.add(["a cat", "a dog"])
+        with pytest.raises(ValueError, match="priority must be a number"):
+            await batch.run()
+        assert statuses(tmp_path) == {"pending": 2}
 
 
 async def test_images_that_were_not_stored_are_fetched_by_the_next_run(online, tmp_path):

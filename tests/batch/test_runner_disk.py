@@ -142,3 +142,21 @@ async def test_a_manifest_that_can_not_be_written_is_told(online, tmp_path):
         (tmp_path / "manifest.jsonl").rmdir()
         assert (await run(client, tmp_path)).stopped_by is None
         assert statuses(tmp_path) == {"stored": 1}
+
+
+async def test_a_page_that_can_not_be_written_leaves_the_manifest(online, tmp_path):
+    """It is what other programs read. The limit on file sizes stands for the full disk."""
+    async with online(limit=4) as (_, client):
+        await run(client, tmp_path, 4)
+        for name in ("manifest.jsonl", "index.html"):
+            (tmp_path / name).unlink()
+        async with runner(client, tmp_path) as batch:
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+            try:
+                with pytest.raises(OSError, match="File too large"):
+                    await batch.write_outputs()
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert statuses(tmp_path) == {"stored": 4}
+        assert not (tmp_path / "index.html").exists()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections import Counter
 from contextlib import asynccontextmanager, closing
 
 import pytest
 from aiohttp import ClientSession, web
-from running import KEY, Events, manifest, run, runner, statuses
+from running import KEY, Events, Watched, manifest, run, runner, statuses
 
 from nanobanana_async import (
     AuthenticationError,
@@ -299,17 +300,22 @@ async def test_an_error_that_tells_the_id_is_no_doubt(online, tmp_path):
 
 
 @asynccontextmanager
-async def odd_gateway(url):
-    """Forwards everything, and makes every POST's answer a 500 with the very same body."""
+async def odd_gateway(url, *, sends=bytes, answers=bytes, status=500):
+    """Forwards everything, and changes what is posted and what is answered to that."""
     async with ClientSession() as session:
 
         async def forward(request):
             target = url.removesuffix("/api/v1") + str(request.rel_url)
             headers = {"Authorization": request.headers.get("Authorization", "")}
-            body = await request.read()
-            async with session.request(request.method, target, data=body, headers=headers) as answer:
-                status = 500 if request.method == "POST" else answer.status
-                return web.Response(body=await answer.read(), status=status, content_type="application/json")
+            body, posts = await request.read(), request.method == "POST"
+            data = sends(body) if posts else body
+            async with session.request(request.method, target, data=data, headers=headers) as answer:
+                told = await answer.read()
+                return web.Response(
+                    body=answers(told) if posts else told,
+                    status=status if posts else answer.status,
+                    content_type="application/json",
+                )
 
         app = web.Application()
         app.add_routes([web.route("*", "/{path:.*}", forward)])
@@ -318,6 +324,35 @@ async def odd_gateway(url):
         await web.TCPSite(gateway, "127.0.0.1", 0).start()
         yield f"http://127.0.0.1:{gateway.addresses[0][1]}/api/v1"
         await gateway.cleanup()
+
+
+async def test_links_without_an_id_are_recorded_before_anything_is_fetched(online, tmp_path):
+    """Nothing else leads to them, should the process die."""
+
+    def without_id(body):
+        answer = json.loads(body)
+        return json.dumps({name: value for name, value in answer.items() if name != "generationId"}).encode()
+
+    stalled = Watched(Fault("image", "stall", times=1))
+    async with (
+        online(faults=stalled) as (emulator, _),
+        odd_gateway(
+            emulator.url,
+            sends=lambda body: json.dumps({**json.loads(body), "mode": "sync"}).encode(),
+            answers=without_id,
+            status=200,
+        ) as url,
+        Client(KEY, base_url=url) as client,
+        runner(client, tmp_path) as batch,
+    ):
+        await batch.add(["a cat"])
+        running = asyncio.create_task(batch.run())
+        await asyncio.wait_for(stalled.struck.wait(), 5)
+        [row] = Journal.read(tmp_path)
+        assert (row.status, row.generation_id, len(row.urls)) == ("completed", None, 1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
 
 async def test_a_submission_that_was_overtaken_is_judged_alone(online, tmp_path):
