@@ -1,10 +1,11 @@
 """Who runs when: the queue, the room in it, admission, close. Never talks HTTP.
 
 One dispatcher waits for work, then for a slot, and only then picks the job: whoever is most urgent at the moment a
-slot is free gets it (`_queue`), also one that still waits for room in the queue. A refused job returns to its old
-place. Every job runs in a task of the scheduler's own, so that a user's cancellation never reaches into a submission,
-and in a scope of its own, which ends it when the scheduler is stopped or when nobody wants its images. The scheduler
-waits for all of them, whatever ends it: what is in the midst of a POST is not cancelled, but by an abort.
+slot is free gets it (`_queue`), also one that still waits for room in the queue. A job that need not wait, for others
+or for a slot, starts as it comes, without the dispatcher. A refused job returns to its old place. Every job runs in a
+task of the scheduler's own, so that a user's cancellation never reaches into a submission, and in a scope of its own,
+which ends it when the scheduler is stopped or when nobody wants its images. The scheduler waits for all of them,
+whatever ends it: what is in the midst of a POST is not cancelled, but by an abort.
 """
 
 from __future__ import annotations
@@ -105,7 +106,6 @@ class Scheduler:
 
     async def serve(self) -> None:
         """Dispatch until stopped; whatever is left by then ends as JobCancelledError, its POST answered."""
-        self._context = contextvars.copy_context()
         try:
             while not self._stopped:
                 with anyio.CancelScope() as self._asking:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 import pytest
+from watched import Watched
 
 from nanobanana_async import (
     Backoff,
@@ -78,20 +79,6 @@ async def by_fail_after(work, stage):
 
 
 WAYS = [by_task, by_asyncio_timeout, by_move_on, by_fail_after]
-
-
-class Watched(FaultPlan):
-    """A plan whose first strike can be waited for."""
-
-    def __init__(self, *faults):
-        super().__init__(*faults)
-        self.struck = asyncio.Event()
-
-    def draw(self, stage, prompt=""):
-        fault = super().draw(stage, prompt)
-        if fault is not None:
-            self.struck.set()
-        return fault
 
 
 # ---- stages: each gives the work, and a wait until it is there

@@ -260,7 +260,7 @@ async def test_a_limiter_that_can_not_be_tried_is_waited_for(new_job, limiter):
     tag.set("the caller's")
     for _ in range(3):
         await scheduler.enqueue(new_job("a cat"))
-        await scheduler.idle()
+        await asyncio.wait_for(scheduler.idle(), 5)
     assert getattr(limiter, "asked", 3) == 3
     assert seen == ["none"] * 3
     scheduler.stop()

@@ -111,7 +111,7 @@ async def nothing() -> None:
 async def in_batches(origin: str, folder: Path) -> AsyncIterator[Mapping[str, Once | Many]]:
     """The same through a batch and its journal; all jobs of a turn are one batch.
 
-    Its manifest is written after a second and at the end, also where a valgrind stretches the time between.
+    Its manifest is written after a second and at the end, also where valgrind stretches the time between.
     """
     from nanobanana_async import Client
     from nanobanana_async.batch import BatchRunner

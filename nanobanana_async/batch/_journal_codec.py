@@ -19,7 +19,6 @@ from ._journal_rows import JobState, JournalRow
 from ._manifest import ManifestRow, ManifestStatus
 
 LEFT_OVER = "the process ended before the answer to the submission was read"
-_DECODER = json.JSONDecoder()
 _PENDING = frozenset({JobState.READY, JobState.INTENT, JobState.RUNNING})
 
 
@@ -154,7 +153,7 @@ def _status(state: str) -> ManifestStatus:
 
 
 def _texts(column: str | None) -> tuple[str, ...]:
-    return tuple(_DECODER.decode(column)) if column else ()
+    return tuple(json.loads(column)) if column else ()
 
 
 def _time(column: str | None) -> datetime | None:

@@ -10,25 +10,9 @@ from typing import Any, Self
 from nanobanana_async import Client
 from nanobanana_async.batch import BatchEvent, BatchRunner, BatchSummary, ManifestRow, read_manifest
 from nanobanana_async.batch._patience import Patience
-from nanobanana_async.emulator import Fault, FaultPlan
-from nanobanana_async.emulator._faults import Stage
 
 KEY = "nb_test"
 IN_A_HURRY = Patience(confirm_delay=0.01, network_interval=0.02, answer_timeout=2.0, outputs_interval=0.05)
-
-
-class Watched(FaultPlan):
-    """A plan whose first strike can be waited for."""
-
-    def __init__(self, *faults: Fault) -> None:
-        super().__init__(*faults)
-        self.struck = asyncio.Event()
-
-    def draw(self, stage: Stage, prompt: str = "") -> Fault | None:
-        fault = super().draw(stage, prompt)
-        if fault is not None:
-            self.struck.set()
-        return fault
 
 
 def runner(client: Client, folder: Path, **options: Any) -> BatchRunner:

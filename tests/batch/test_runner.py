@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 from PIL import Image
-from running import KEY, Events, Relay, Watched, manifest, run, runner, statuses
+from running import KEY, Events, Relay, manifest, run, runner, statuses
+from watched import Watched
 
 from nanobanana_async import AccountLimiter, Backoff, Client, GenerateRequest, InputError, RetryPolicy
 from nanobanana_async.batch import BatchRunner, JobState, read_rows
@@ -23,6 +24,16 @@ def another_client(emulator):
     """As of another process: it knows nothing of the slots that are taken."""
     limiter = AccountLimiter(uniform=lambda low, high: 0.05)
     return Client(KEY, base_url=emulator.url, limiter=limiter, poll=0.01, **HASTE)
+
+
+async def leave_running(emulator, batch, rows, running):
+    """Begin the batch, and leave it when so many of its generations run."""
+    await batch.add(f"cat {number}" for number in range(rows))
+    task = asyncio.create_task(batch.run())
+    await emulator.until(lambda: emulator.ledger.active == running)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_every_row_is_stored_under_its_own_name(online, tmp_path):
@@ -138,12 +149,7 @@ async def test_cancellation_leaves_at_once_and_the_next_run_pays_nothing_again(o
     """The generations run on at the service; the next run polls them by id."""
     async with online(limit=3, duration=float("inf")) as (emulator, client):
         async with runner(client, tmp_path) as batch:
-            await batch.add(f"cat {number}" for number in range(10))
-            running = asyncio.create_task(batch.run())
-            await emulator.until(lambda: emulator.ledger.active == 3)
-            running.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await running
+            await leave_running(emulator, batch, rows=10, running=3)
             counts = await batch._journal.counts()
             assert counts.by_state[JobState.RUNNING].rows == 3
         assert statuses(tmp_path) == {"pending": 10}
@@ -159,12 +165,7 @@ async def test_slots_that_an_earlier_run_left_taken_are_filled_one_by_one(online
     """The next run watches what is left running, and does not wait for the last of it to send more."""
     async with online(limit=3, duration=float("inf")) as (emulator, _):
         async with another_client(emulator) as client, runner(client, tmp_path) as batch:
-            await batch.add(f"cat {number}" for number in range(6))
-            running = asyncio.create_task(batch.run())
-            await emulator.until(lambda: emulator.ledger.active == 3)
-            running.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await running
+            await leave_running(emulator, batch, rows=6, running=3)
         async with another_client(emulator) as client, runner(client, tmp_path) as batch:
             running = asyncio.create_task(batch.run())
             emulator.finish(emulator.ledger.charged()[0].generation_id)

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 from aiohttp import ClientSession, web
-from running import KEY, Events, Watched, manifest, run, runner, statuses
+from running import KEY, Events, manifest, run, runner, statuses
+from watched import Watched
 
 from nanobanana_async import (
     AuthenticationError,
