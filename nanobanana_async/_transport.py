@@ -30,6 +30,7 @@ from ._exceptions import (
     ResponseDecodingError,
     TransportError,
 )
+from ._sse import MAX_EVENT_BYTES
 from ._version import __version__
 from ._wire import Response
 
@@ -37,6 +38,7 @@ USER_AGENT = f"nanobanana-async/{__version__} Python/{platform.python_version()}
 KEEPALIVE_SECONDS = 4.0  # below the 5 s of the shortest-lived common servers: a POST must not race their close
 READ_BUFFER = 256 * 1024  # bytes; with aiohttp's 64 KiB a large image costs four times the wake-ups
 LARGE_BODY = 512 * 1024  # bytes
+MAX_ANSWER_BYTES = MAX_EVENT_BYTES  # unpacked; what a stream may tell in one event, any other answer may tell as well
 PROXIES = 64  # origins whose proxies are remembered
 SHORTEST_SECRET = 6  # characters; to cross out shorter keys would cross out words of the answer
 
@@ -116,7 +118,7 @@ class OpenResponse:
     async def read(self) -> Response:
         """The rest of the body, whole, without the key should the server repeat it. Raises: TransportError."""
         try:
-            body = await self._response.read()
+            body = await _read_whole(self._response, self._what)
         except FOREIGN_ERRORS as error:
             raise _translated(self._what, error) from error
         return Response(self.status, self.headers, self.scrub(body))
@@ -169,14 +171,14 @@ class Transport:
         timeout: float | None = None,
         authenticated: bool = True,
     ) -> Response:
-        """One exchange with the API, answer read whole.
+        """One exchange with the API, answer read whole, up to MAX_ANSWER_BYTES.
 
         Raises: ConnectError (never sent), RequestTimeoutError, ResponseDecodingError, TransportError.
         """
         limit = self._limit(total=timeout or self.timeouts.request_timeout)
         response = await self._send(method, path, params, body, limit, authenticated)
         try:
-            text = await response.read()  # which closes a connection that it can't give back
+            text = await _read_whole(response, f"{method} {path}")
         except FOREIGN_ERRORS as error:
             raise _translated(f"{method} {path}", error) from error
         return Response(response.status, response.headers, self._scrub(text))
@@ -277,6 +279,34 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=READ_BUFFER,
         )
+
+
+async def _read_whole(response: aiohttp.ClientResponse, what: str) -> bytes:
+    """An answer's body, as far as memory goes: aiohttp's own `read` has no end of its own.
+
+    Raises: ResponseDecodingError for one that is longer; FOREIGN_ERRORS.
+    """
+    content = response.content
+    try:
+        body = await content.readany()
+        if not content.at_eof():
+            body = await _read_on(body, content, what)
+        if response.connection is not None:  # the request is still being written
+            await response.wait_for_close()
+    except BaseException:
+        response.close()  # a connection with something left in it can't be given back
+        raise
+    return body
+
+
+async def _read_on(start: bytes, content: aiohttp.StreamReader, what: str) -> bytes:
+    chunks, size = [start], len(start)
+    while chunk := await content.readany():
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise ResponseDecodingError(f"{what}: the answer is longer than {MAX_ANSWER_BYTES:,} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _url(base_url: str, path: str, params: Mapping[str, str] | None) -> URL:

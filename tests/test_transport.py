@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import logging
 import math
@@ -11,7 +12,7 @@ import pickle
 import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -34,8 +35,9 @@ from nanobanana_async import (
 )
 from nanobanana_async._addresses import check_base_url, find_proxy
 from nanobanana_async._api import Api
-from nanobanana_async._transport import LARGE_BODY, Transport
+from nanobanana_async._transport import LARGE_BODY, MAX_ANSWER_BYTES, Transport
 
+MIB = 1024 * 1024
 KEY = "nb_0123456789abcdef"
 API = "https://api.test/v1"
 CDN = "https://cdn.test/a.png?sig=a%2Fb"
@@ -387,6 +389,56 @@ async def test_what_breaks_after_connecting_may_have_been_sent(talk: Talk, error
             await transport.request("POST", "/generate", body=b"{}")
     assert not isinstance(caught.value, ConnectError)
     assert str(caught.value).startswith("POST /generate: ")
+
+
+def endless(unit: bytes) -> Talk:
+    """Begins to answer and never ends."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(unit)
+                await writer.drain()
+
+    return talk
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_endless_answer_is_not_read_for_ever(method: str) -> None:
+    """It would fill the memory. Of a submission nobody knows then whether it was taken: uncertain, not refused."""
+    expected = {"GET": ResponseDecodingError, "POST": SubmissionUncertainError}[method]
+    async with talking(endless(b" " * MIB)) as transport:
+        api = Api(transport)
+        with pytest.raises(expected, match=f"longer than {MAX_ANSWER_BYTES:,} bytes"):
+            await (api.get("clx9") if method == "GET" else api.submit(b"{}"))
+
+
+async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_read_for_ever() -> None:
+    """What counts is the memory it takes, not the line."""
+    bomb = gzip.compress(bytes(MAX_ANSWER_BYTES + 1))
+    headers = f"Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n"
+    answer = f"HTTP/1.1 200 OK\r\n{headers}\r\n".encode() + bomb
+    async with talking(answering(answer)) as transport:
+        with pytest.raises(ResponseDecodingError, match="longer than"):
+            await transport.request("GET", "/credits")
+
+
+async def test_a_json_answer_to_a_stream_is_not_read_for_ever() -> None:
+    """A stream may be answered by plain JSON, which is read whole as well."""
+    async with talking(endless(b" " * MIB)) as transport:
+        with pytest.raises(SubmissionUncertainError, match="longer than"):
+            async with Api(transport).stream(b"{}"):
+                pass
+
+
+async def test_a_large_answer_is_read_whole() -> None:
+    """Images may come as data URIs inside of it."""
+    body = b'{"data":"' + b"A" * (8 * MIB) + b'"}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    async with talking(answering(answer)) as transport:
+        assert (await transport.request("GET", "/generate")).body == body
 
 
 async def test_a_silent_stream_times_out() -> None:
