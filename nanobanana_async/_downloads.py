@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ MAX_BYTES = 200 * 1024 * 1024  # a file; the largest 4K PNGs have some 30 MB
 CHUNK_SIZE = 1024 * 1024  # bytes a write: each is a thread's hop, and 16 KB ones cost four times the CPU
 KEPT_BYTES = 4 * 1024 * 1024  # of freed memory, at least: see _keep_freed_memory
 MAX_FOLDERS = 256  # that are remembered
+LEAST_RATE = 1024  # bytes a second over `download_timeout`: so MAX_CONCURRENT of them get through a line of 16 KiB/s
 NOT_FOUND_ATTEMPTS = 3  # a CDN may know an image a moment later than the API does
 _TEMPORARY = frozenset({408, 416, 425, 429})  # and any 5xx; 416 because the part then begins anew
 _HINTS = {
@@ -67,8 +69,8 @@ class Downloads:
     """Stores the images of generations, at most `max_concurrent` at once over all callers.
 
     `retry` is for everything that may pass: broken connections, 429 and 5xx, truncated bodies, an error page in
-    place of the image, and a few 404s. `fsync` makes what `save` returned survive a power cut. `now` and `sleep` are
-    the clock.
+    place of the image, and a few 404s; what comes at less than LEAST_RATE counts as broken off. `fsync` makes what
+    `save` returned survive a power cut. `now`, `clock` and `sleep` are the time.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Downloads:
         max_bytes: int = MAX_BYTES,
         chunk_size: int = CHUNK_SIZE,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self._transport = transport
@@ -90,7 +93,10 @@ class Downloads:
         self._fsync = fsync
         self._max_bytes = max_bytes
         self._chunk_size = chunk_size
+        self._patience = transport.timeouts.download_timeout
+        self._least = LEAST_RATE * self._patience  # bytes: fewer are no progress
         self._now = now
+        self._clock = clock
         self._sleep = sleep
         self._folders: set[Path] = set()  # that were there, or were made: not looked at for every image
         self._unfinished = 0
@@ -156,7 +162,7 @@ class Downloads:
                 try:
                     return await self._attempt(image, part, folder_too=folder_too)
                 except DownloadError as error:
-                    if part.received > furthest:  # what goes on gets there, however often it breaks off
+                    if part.received - furthest >= self._least:  # it gets there, however often it breaks off
                         delays, furthest = self._retry.delays(), part.received
                     delay = self._retry.next_delay(error, delays)
                     if delay is None:
@@ -200,10 +206,20 @@ class Downloads:
         async with await self._transport.fetch(link, headers=headers) as response:
             self._check_status(response, image, part)
             part.begin(response.status, response.headers)
+            due, enough = self._clock() + self._patience, part.received + self._least
             while chunk := await response.chunk():
                 part.take(chunk)
                 if part.is_due(self._chunk_size):
                     await part.write()
+                if self._clock() >= due:
+                    self._check_progress(image, part, enough)
+                    due, enough = self._clock() + self._patience, part.received + self._least
+
+    def _check_progress(self, image: Image, part: Part, enough: float) -> None:
+        """Raise when so little came of it that it would hold its place for hours."""
+        if part.received < enough:
+            slow = f"{show_url(image.url)} gave less than {LEAST_RATE:,} bytes a second for {self._patience:g} s"
+            raise image.error(DownloadIncompleteError, slow, retryable=True)
 
     def _check_status(self, response: OpenResponse, image: Image, part: Part) -> None:
         status = response.status

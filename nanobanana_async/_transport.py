@@ -50,7 +50,8 @@ class Timeouts:
     `connect_timeout` covers DNS, TCP and TLS. `request_timeout` is for polls, models and credits, whole.
     `submit_timeout` is for a submission in async mode: generous, because a lost answer may be a paid image.
     `sync_timeout` is for the one blocking call (10 to 60 s; the vendor advises 120 or more). `idle_timeout` is the
-    longest silence of a stream, three of its 15 s heartbeats; `download_timeout` that of a download.
+    longest silence of a stream, three of its 15 s heartbeats; `download_timeout` that of a download, which has to bring
+    1 KiB a second over such a time as well.
     `generation_timeout` is how long a generation is waited for before GenerationTimeoutError, and how long a stream
     may last.
 

@@ -127,8 +127,9 @@ async def serving():
 
 
 @asynccontextmanager
-async def downloading(cdn, **settings):
-    transport = WatchedTransport("nb_secret", base_url=f"{cdn.url}/api/v1", timeouts=Timeouts(download_timeout=2.0))
+async def downloading(cdn, *, patience=2.0, **settings):
+    timeouts = Timeouts(download_timeout=patience)
+    transport = WatchedTransport("nb_secret", base_url=f"{cdn.url}/api/v1", timeouts=timeouts)
     transport.witness = cdn.witness
     try:
         yield Downloads(transport, **{"retry": AT_ONCE, "now": lambda: NOW, **settings})
@@ -496,6 +497,86 @@ async def test_a_server_that_is_not_there_is_a_download_error(downloads, tmp_pat
     """The transport's error is the cause; the reader needs one kind only."""
     with pytest.raises(DownloadError, match="no connection"):
         await downloads.save(generation("http://127.0.0.1:1/x.png"), tmp_path)
+
+
+# ---- what comes too slowly ----------------------------------------------------------------------------------
+
+PATIENCE = 60.0  # seconds, by a clock that nobody waits for
+BETWEEN = 5.0  # seconds from one piece to the next, by the same
+
+
+class Clock:
+    """Moves only when a server says so."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def trickling(witness, clock, piece, headers=None):
+    """Sends a piece every few seconds, from where it was asked to."""
+
+    async def answer(request):
+        start = request.http_range.start or 0
+        response = web.StreamResponse(status=206 if start else 200, headers=headers)
+        if start:
+            response.headers["Content-Range"] = f"bytes {start}-{len(PNG) - 1}/{len(PNG)}"
+        response.content_length = len(PNG) - start
+        await response.prepare(request)
+        for at in range(start, len(PNG), piece):
+            await response.write(PNG[at : at + piece])
+            await witness.arrival(request.path, min(at + piece, len(PNG)) - start)
+            clock.now += BETWEEN
+        return response
+
+    return answer
+
+
+async def test_a_dripping_download_ends_as_silence_does(cdn, tmp_path):
+    """A byte every few seconds is no silence, and would hold one of the places for days. Nothing paid is lost."""
+    clock = Clock()
+    link = cdn.link("x", trickling(cdn.witness, clock, 1, {"ETag": '"1"'}))
+    async with downloading(cdn, patience=PATIENCE, clock=clock) as downloads:
+        with pytest.raises(DownloadIncompleteError, match=r"1,024 bytes a second.*client\.get\('clx9'\)") as caught:
+            await downloads.save(generation(link), tmp_path)
+        assert downloads.statistics().active == 0
+    assert caught.value.generation_id == "clx9"
+    assert len(cdn.requests) == AT_ONCE.max_attempts
+    assert names(tmp_path) == []
+
+
+async def test_a_drip_is_left_for_an_answer_that_is_faster(cdn, tmp_path):
+    """The next attempt may meet another server, and goes on where this one was."""
+    clock, etag = Clock(), {"ETag": '"1"'}
+    link = cdn.link("x", trickling(cdn.witness, clock, 100, etag), ranged(PNG, etag))
+    async with downloading(cdn, patience=PATIENCE, clock=clock) as downloads:
+        (path,) = await downloads.save(generation(link), tmp_path)
+    assert path.read_bytes() == PNG
+    assert cdn.seen("Range") == [None, "bytes=1300-"]
+
+
+async def test_a_slow_line_gets_there(cdn, tmp_path):
+    """Sixteen at once share it: slow is no reason to give up what is paid."""
+    clock = Clock()
+    link = cdn.link("x", trickling(cdn.witness, clock, 6 * KIB))
+    async with downloading(cdn, patience=PATIENCE, clock=clock) as downloads:
+        (path,) = await downloads.save(generation(link), tmp_path)
+    assert path.read_bytes() == PNG
+    assert len(cdn.requests) == 1
+    assert clock.now > 4 * PATIENCE
+
+
+@pytest.mark.parametrize(("step", "requests"), [(1, AT_ONCE.max_attempts), (600, 10)])
+async def test_attempts_count_anew_where_an_image_goes_on(cdn, downloads, tmp_path, step, requests):
+    """However often it breaks off; but a byte an attempt is no progress."""
+    etag = {"ETag": '"1"'}
+    breaks = [broken_off(cdn.witness, PNG, 20 + step * number, etag) for number in range(1, 10)]
+    try:
+        await downloads.save(generation(cdn.link("x", *breaks, ranged(PNG, etag))), tmp_path)
+    except DownloadIncompleteError:
+        assert step == 1
+    assert len(cdn.requests) == requests
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------
