@@ -269,6 +269,7 @@ def _make_folder(generation: Generation, folder: Path) -> None:
             f"generation {generation.id} is not stored: {_describe(error)}; it is paid, not lost",
             path=str(folder),
             generation_id=generation.id,
+            credits_used=generation.credits_used,
         ) from error
 
 

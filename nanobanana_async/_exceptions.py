@@ -249,8 +249,9 @@ class DownloadError(NanoBananaError):
         retryable: bool = False,
         retry_after: float | None = None,
         generation_id: str | None = None,
+        credits_used: int | None = None,
     ) -> None:
-        super().__init__(message, retry_after=retry_after, generation_id=generation_id)
+        super().__init__(message, retry_after=retry_after, generation_id=generation_id, credits_used=credits_used)
         self.url = url
         self.path = path
         self.retryable = retryable

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 from ._exceptions import DownloadError, NotAnImageError
 
 SNIFF_BYTES = 12  # enough to know every format below; no image is shorter
+TAIL_BYTES = 1024  # from the end, where an image's last mark stands; some tools append a few bytes of their own
 MAX_STEM_BYTES = 100  # with hash, index, suffix and temporary name it stays under the 143 of the strictest file system
 MAX_SLUG_BYTES = 60
 HASH_DIGITS = 8
@@ -41,6 +42,17 @@ def sniff(head: bytes) -> ImageFormat | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return ImageFormat.WEBP
     return None
+
+
+def seems_whole(head: bytes, tail: bytes, size: int) -> bool:
+    """Whether an image of `size` bytes ends as its format does, by its first `SNIFF_BYTES` and last `TAIL_BYTES`.
+
+    A PNG ends with its IEND chunk, a JPEG with the marker EOI, and a WebP tells its length in front.
+    """
+    kind = sniff(head)
+    if kind is ImageFormat.WEBP:
+        return size >= 8 + int.from_bytes(head[4:8], "little")
+    return (b"IEND\xaeB`\x82" if kind is ImageFormat.PNG else b"\xff\xd9") in tail
 
 
 # ---- file names ---------------------------------------------------------------------------------------------

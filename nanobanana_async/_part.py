@@ -2,6 +2,9 @@
 
 A part is on disk from its first full chunk on (`_partfile`); whoever ends in any other way than `commit`, be it by an
 error or by cancellation, calls `discard`.
+
+Where only the closed connection ends a body, the image's own end tells whether it is whole; one that has no such end is
+believed once it comes again with as many bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ._exceptions import DownloadError, DownloadExpiredError, DownloadIncompleteError, NotAnImageError
-from ._images import SNIFF_BYTES, ImageFormat, show_url, sniff
+from ._images import SNIFF_BYTES, TAIL_BYTES, ImageFormat, seems_whole, show_url, sniff
 from ._models import Generation
 from ._partfile import PartFile
 
@@ -52,6 +55,7 @@ class Image:
             retryable=retryable,
             retry_after=retry_after,
             generation_id=generation_id,
+            credits_used=self.generation.credits_used,
         )
 
 
@@ -66,6 +70,9 @@ class Part:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._format: ImageFormat | None = None
+        self._head = self._tail = b""
+        self._framed = True  # the end of the body is told, so a cut is noticed by the transport
+        self._ended_at: int | None = None  # where a body that was not framed broke off, or ended, before
         self._total: int | None = None
         self._validator: str | None = None
         self._content_type = ""
@@ -79,6 +86,7 @@ class Part:
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Go on where the answer goes on, or start anew."""
+        self._framed = "Content-Length" in headers or "Transfer-Encoding" in headers
         if status == 206 and self._continues(headers):
             return
         self.restart()
@@ -96,6 +104,8 @@ class Part:
         self._pending.append(chunk)
         self._pending_bytes += len(chunk)
         self.received += len(chunk)
+        if not self._framed:
+            self._tail = (self._tail + chunk)[-TAIL_BYTES:]
         self._check_size(self.received)
         if self._format is None and self.received >= SNIFF_BYTES:
             self._identify()
@@ -113,6 +123,8 @@ class Part:
             raise self._incomplete(f"{received} of {total} bytes came")
         if self._format is None:
             self._identify()
+        if not self._framed:
+            self._check_end()
 
     async def write(self) -> None:
         """Bring what is pending to the file."""
@@ -129,6 +141,7 @@ class Part:
         self.discard()
         self._pending, self._pending_bytes, self.received = [], 0, 0
         self._format = self._total = self._validator = None
+        self._tail = b""
 
     def discard(self) -> None:
         """Leave nothing on disk. Idempotent."""
@@ -158,14 +171,22 @@ class Part:
         return total is None or total == self._total
 
     def _identify(self) -> None:
-        self._format = sniff(b"".join(self._pending)[:SNIFF_BYTES])
+        self._head = b"".join(self._pending)[:SNIFF_BYTES]
+        self._format = sniff(self._head)
         if self._format is None:
-            what = self._content_type or f"{self.received} bytes"
+            what = (self._content_type or f"{self.received} bytes") if self.received else "an empty body"
             self.restart()
             temporary = self.image.url[:5].lower() != "data:"
             raise self.image.error(
                 NotAnImageError, f"{show_url(self.image.url)} gave {what} instead of an image", retryable=temporary
             )
+
+    def _check_end(self) -> None:
+        received, before = self.received, self._ended_at
+        if self._total is None and received != before and not seems_whole(self._head, self._tail, received):
+            self.restart()
+            self._ended_at = received
+            raise self._incomplete(f"it ends after {received} bytes, in the middle of the image")
 
     def _check_size(self, size: int) -> None:
         if size > self.max_bytes:

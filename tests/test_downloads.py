@@ -149,8 +149,15 @@ async def downloads(cdn):
         yield downloads
 
 
-def generation(*urls, created_at=NOW - timedelta(days=1), generation_id="clx9"):
-    return Generation(id=generation_id, prompt="a cat", model="m", image_urls=urls, created_at=created_at)
+def generation(*urls, created_at=NOW - timedelta(days=1), generation_id="clx9", credits_used=None):
+    return Generation(
+        id=generation_id,
+        prompt="a cat",
+        model="m",
+        image_urls=urls,
+        created_at=created_at,
+        credits_used=credits_used,
+    )
 
 
 def names(folder):
@@ -319,6 +326,42 @@ async def test_an_answer_without_length_is_stored(cdn, downloads, tmp_path):
     assert path.read_bytes() == PNG
 
 
+def until_closed(*bodies):
+    """A server that tells the end of a body by closing only; each connection gets the next of the bodies."""
+    left = list(bodies)
+
+    async def answer(request):
+        body = left.pop(0) if len(left) > 1 else left[0]
+        request.transport.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
+        request.transport.close()
+        return web.Response()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        PNG + b"\0\0\0\0IEND\xaeB`\x82",
+        JPEG + b"\xff\xd9",
+        b"RIFF" + (104).to_bytes(4, "little") + b"WEBP" + b"\2" * 100,
+    ],
+)
+async def test_a_cut_that_looks_like_an_end_is_noticed(cdn, downloads, tmp_path, image):
+    """Where only the closed connection ends a body, the image itself tells whether it is whole."""
+    whole = generation(cdn.link("x", until_closed(image[:-1], image)))
+    (path,) = await downloads.save(whole, tmp_path)
+    assert path.read_bytes() == image
+    assert len(cdn.requests) == 2
+
+
+async def test_an_end_without_a_mark_is_believed_when_it_comes_again(cdn, downloads, tmp_path):
+    """Better an odd image than none: what ends at the same byte twice is all there is."""
+    (path,) = await downloads.save(generation(cdn.link("x", until_closed(PNG[:-9], PNG))), tmp_path)
+    assert path.read_bytes() == PNG
+    assert len(cdn.requests) == 3
+
+
 @pytest.mark.parametrize("fsync", [True, False])
 async def test_the_client_says_whether_to_sync(cdn, tmp_path, monkeypatch, fsync):
     """The file and the folder that has its name, or neither."""
@@ -395,12 +438,13 @@ async def test_a_page_in_place_of_an_image_is_tried_again(cdn, downloads, tmp_pa
     assert cdn.seen("Range") == [None, None]
 
 
-async def test_a_page_that_stays_is_no_image(cdn, downloads, tmp_path):
-    """Nothing of it reaches the disk."""
-    with pytest.raises(NotAnImageError, match="text/html"):
-        await downloads.save(
-            generation(cdn.link("x", status(200, {"Content-Type": "text/html"}, b"<html>" * 99))), tmp_path
-        )
+@pytest.mark.parametrize(
+    ("content_type", "body", "told"), [("text/html", b"<html>" * 99, "text/html"), ("image/png", b"", "an empty body")]
+)
+async def test_a_page_that_stays_is_no_image(cdn, downloads, tmp_path, content_type, body, told):
+    """Nothing of it reaches the disk, and the error says what it was."""
+    with pytest.raises(NotAnImageError, match=f"gave {told} instead"):
+        await downloads.save(generation(cdn.link("x", status(200, {"Content-Type": content_type}, body))), tmp_path)
     assert names(tmp_path) == []
 
 
@@ -624,12 +668,13 @@ async def test_a_link_that_can_never_work_is_not_tried_again(tmp_path, downloads
 
 
 async def test_an_error_tells_all_but_secrets(cdn, downloads, tmp_path):
-    """Url without its signature, path, generation, and what to do; and it is one error, not a group."""
+    """Url without its signature, path, generation, credits, what to do; and it is one error, not a group."""
     cdn.link("x.png", status(400))
     with pytest.raises(DownloadError) as caught:
-        await downloads.save(generation(f"{cdn.url}/x.png?signature=secret"), tmp_path)
+        await downloads.save(generation(f"{cdn.url}/x.png?signature=secret", credits_used=2), tmp_path)
     error = caught.value
-    assert (error.url, error.path, error.generation_id) == (f"{cdn.url}/x.png", str(tmp_path / "clx9"), "clx9")
+    assert (error.url, error.path) == (f"{cdn.url}/x.png", str(tmp_path / "clx9"))
+    assert (error.generation_id, error.credits_used) == ("clx9", 2)
     assert "client.get('clx9')" in str(error)
     assert "secret" not in repr(error.__dict__) + str(error) + str(error.__cause__)
 
