@@ -28,6 +28,7 @@ from ._exceptions import (
 )
 from ._gate import Gate
 from ._images import decode_data_uri, resolve_url, safe_stem, short_hash, show_url
+from ._leftovers import remove_leftovers
 from ._models import Generation
 from ._part import Image, Part
 from ._partfile import sync_folder
@@ -119,17 +120,17 @@ class Downloads:
 
         One image becomes `<stem>.png`, several `<stem>-1.png` and so on, with the suffix that the content asks for;
         `stem` is the generation's id unless given, made safe for any file system. A file of that name is replaced.
-        The folder is made. When an image fails the others are still stored.
+        The folder is made; parts that killed processes left in it are removed. When an image fails the others are
+        still stored.
         Raises: DownloadError, the first by order.
         """
         _keep_freed_memory()
         folder = Path(folder)
         images = _images_of(generation, folder, stem)
         if folder not in self._folders:
-            _make_folder(generation, folder)
             if len(self._folders) >= MAX_FOLDERS:
                 self._folders.clear()
-            self._folders.add(folder)
+            await self._enter(generation, folder)
         if len(images) == 1:
             return _paths_or_raise([await self._collect(images[0], folder_too=self._fsync)])
         outcomes: dict[int, Path | Exception] = {}
@@ -143,6 +144,13 @@ class Downloads:
         if self._fsync:
             await asyncio.to_thread(sync_folder, str(folder))
         return _paths_or_raise([outcomes[image.place] for image in images])
+
+    async def _enter(self, generation: Generation, folder: Path) -> None:
+        """A folder for the first time: make it, or rid it of what a process that was killed has left in it."""
+        is_new = _make_folder(generation, folder)
+        self._folders.add(folder)
+        if not is_new:
+            await asyncio.to_thread(remove_leftovers, folder)
 
     async def _collect(self, image: Image, *, folder_too: bool) -> Path | Exception:
         """What comes of an image: an error must not cancel its siblings, nor end in an ExceptionGroup."""
@@ -261,9 +269,13 @@ def _images_of(generation: Generation, folder: Path, stem: str | None) -> list[I
     ]
 
 
-def _make_folder(generation: Generation, folder: Path) -> None:
+def _make_folder(generation: Generation, folder: Path) -> bool:
+    """Whether it was not there."""
     try:
+        if folder.is_dir():
+            return False
         folder.mkdir(parents=True, exist_ok=True)
+        return True
     except OSError as error:
         raise DownloadError(
             f"generation {generation.id} is not stored: {_describe(error)}; it is paid, not lost",

@@ -13,10 +13,11 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from io import BufferedWriter
-from random import getrandbits
 from threading import Lock
 
 from aiofiles.threadpool import wrap
+
+from ._leftovers import claim, part_name
 
 
 class PartFile:
@@ -25,9 +26,9 @@ class PartFile:
     def __init__(self, folder: str, name: str) -> None:
         self.target = os.path.join(folder, name)
         self._folder = folder
-        # No secrets.token_hex: os.urandom would let another thread take the interpreter. The process's number is there
-        # because forked ones share their random numbers.
-        self._path = os.path.join(folder, f".{name}.{os.getpid():x}-{getrandbits(32):08x}.part")
+        self._name = name
+        self._path = ""
+        self._claim: int | None = None
         self._file: BufferedWriter | None = None
         self._over = False
         self._lock = Lock()
@@ -56,15 +57,31 @@ class PartFile:
                     self._file.close()
                 with suppress(OSError):
                     os.unlink(self._path)
+                self._unclaim()
 
     def _opened(self) -> BufferedWriter:
         if self._file is None:
             try:
-                self._file = open(self._path, "xb")  # noqa: SIM115  # closed by commit or discard
-            except FileNotFoundError:  # the folder was taken away
+                self._file = self._begin()
+            except FileNotFoundError:  # the folder was taken away, or the file, as one that was left behind
                 os.makedirs(self._folder, exist_ok=True)
-                self._file = open(self._path, "xb")  # noqa: SIM115  # as above
+                self._file = self._begin()
         return self._file
+
+    def _begin(self) -> BufferedWriter:
+        self._path = os.path.join(self._folder, part_name(self._name))
+        file = open(self._path, "xb")  # noqa: SIM115  # closed by commit or discard
+        try:
+            self._claim = claim(file.fileno())
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _unclaim(self) -> None:
+        claimed, self._claim = self._claim, None
+        if claimed is not None:
+            os.close(claimed)
 
     # ---- in a thread
 
@@ -83,6 +100,7 @@ class PartFile:
                 return
             file.close()
             os.replace(self._path, self.target)
+            self._unclaim()
             self._over = True
         if folder_too:
             sync_folder(self._folder)

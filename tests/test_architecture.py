@@ -15,7 +15,7 @@ import nanobanana_async
 
 PACKAGE = Path(nanobanana_async.__file__).parent
 LAYERS = (
-    ("_version", "_exceptions", "emulator"),
+    ("_version", "_exceptions", "_leftovers", "emulator"),
     ("_sse", "_retry", "_images", "_addresses", "_calls", "_partfile", "_durations", "_pace", "_gate", "_ranking"),
     ("_models", "_queue"),
     ("_wire", "_polling", "_references", "_part"),

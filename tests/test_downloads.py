@@ -751,7 +751,7 @@ async def test_the_limit_is_shared(cdn, tmp_path):
     async with downloading(cdn, max_concurrent=3) as downloads, anyio.create_task_group() as group:
         for index in range(4):
             made = generation(cdn.link("a", gated), cdn.link("b", gated), generation_id=f"clx{index}")
-            group.start_soon(downloads.save, made, tmp_path)
+            group.start_soon(downloads.save, made, tmp_path / "new")
         await full.wait()
         assert downloads.statistics() == DownloadStatistics(active=3, waiting=5, stored=0, bytes=0)
         gate.set()
