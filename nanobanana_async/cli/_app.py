@@ -49,7 +49,17 @@ class _Group(_Plain, TyperGroup):
 
 
 class _Command(_Plain, TyperCommand):
-    pass
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options. A program that asked for JSON gets it of bad usage, too."""
+        as_json = "--json" in args
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if as_json and (told := getattr(error, "format_message", None)):  # click's, which newer typers bring along
+                from ._output import error_json, print_json
+
+                print_json({"error": error_json(error, kind="UsageError", message=told())})
+            raise
 
 
 def _plain(text: str) -> str:
@@ -88,7 +98,7 @@ FirstPoll = Annotated[
 PollInterval = Annotated[
     float | None, typer.Option("--poll-interval", metavar="S", min=0.001, help="Fixed seconds between looks.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, of failures too.")]
 ModelName = Annotated[str | None, typer.Option("-m", "--model", metavar="MODEL", help="See `nanobanana models`.")]
 Ratio = Annotated[str | None, typer.Option("-a", "--aspect-ratio", metavar="RATIO", help="Like 16:9.")]
 Quantity = Annotated[int | None, typer.Option("-n", "--quantity", metavar="N", min=1, help="Images for a prompt.")]
@@ -128,7 +138,7 @@ def generate(
     from ._run import Connection, run
 
     options = GenerateOptions(prompt, model, aspect_ratio, tuple(references or ()), quantity, mode, output, as_json)
-    run(generate(Connection(base_url, first_poll, poll_interval), options), verbose=verbose)
+    run(generate(Connection(base_url, first_poll, poll_interval), options), verbose=verbose, as_json=as_json)
 
 
 @app.command(cls=_Command)
@@ -253,7 +263,7 @@ def get(
     from ._run import Connection, run
 
     connection = Connection(base_url, first_poll, poll_interval)
-    run(get(connection, generation_id, wait=wait, output=output, as_json=as_json), verbose=verbose)
+    run(get(connection, generation_id, wait=wait, output=output, as_json=as_json), verbose=verbose, as_json=as_json)
 
 
 @app.command(cls=_Command)
@@ -262,7 +272,7 @@ def models(as_json: Json = False, base_url: BaseUrl = None, verbose: Verbose = F
     from ._look import models
     from ._run import Connection, run
 
-    run(models(Connection(base_url), as_json=as_json), verbose=verbose)
+    run(models(Connection(base_url), as_json=as_json), verbose=verbose, as_json=as_json)
 
 
 @app.command(cls=_Command)
@@ -271,7 +281,7 @@ def credits(as_json: Json = False, base_url: BaseUrl = None, verbose: Verbose = 
     from ._look import credits_left
     from ._run import Connection, run
 
-    run(credits_left(Connection(base_url), as_json=as_json), verbose=verbose)
+    run(credits_left(Connection(base_url), as_json=as_json), verbose=verbose, as_json=as_json)
 
 
 @app.command(cls=_Command)

@@ -12,7 +12,7 @@ from .._job import Job
 from .._models import GenerateRequest, Generation, Mode
 from ._output import generation_json, print_json
 from ._progress import StatusLine
-from ._run import OK, Connection, output_folder
+from ._run import OK, Connection, InterruptedCommandError, output_folder
 from ._terminal import out, say
 from ._words import counted
 
@@ -53,7 +53,8 @@ async def generate(connection: Connection, options: GenerateOptions) -> int:
             async with opened as client:
                 generation, files = await _draw(client, request, options, folder, jobs)
     except asyncio.CancelledError:
-        _tell_left_behind(jobs, options.output)
+        for job in jobs:
+            _raise_left_behind(job, options.output)
         raise
     if options.as_json:
         print_json(generation_json(generation, files))
@@ -103,9 +104,9 @@ def _told(job: Job) -> str:
     return f"{job.status.value}, generation {job.generation_id}" if job.generation_id else job.status.value
 
 
-def _tell_left_behind(jobs: list[Job], folder: Path) -> None:
+def _raise_left_behind(job: Job, folder: Path) -> None:
     """After the client is closed: by then the answer of a submission under way is in, and its id is known."""
-    for job in jobs:
-        if job.generation_id:
-            say(f"Generation {job.generation_id} runs on and is paid. Pick it up with:")
-            say(f"  nanobanana get {job.generation_id} --wait -o {shlex.quote(str(folder))}")
+    if job.generation_id:
+        say(f"Generation {job.generation_id} runs on and is paid. Pick it up with:")
+        say(f"  nanobanana get {job.generation_id} --wait -o {shlex.quote(str(folder))}")
+        raise InterruptedCommandError("interrupted", generation_id=job.generation_id, credits_used=job.credits_used)

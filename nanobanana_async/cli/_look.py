@@ -12,7 +12,7 @@ from .._exceptions import InvalidRequestError
 from .._models import GenerationStatus
 from .._transport import Transport
 from .._wire import failure_of
-from ._output import generation_json, print_generation, print_json, print_models
+from ._output import error_json, generation_json, print_generation, print_json, print_models
 from ._run import OK, SOME_FAILED, Connection, output_folder, report
 from ._terminal import out, say
 
@@ -33,7 +33,8 @@ async def _get(client: Client, generation_id: str, *, wait: bool, output: Path |
         ready = failure is None and generation.status is GenerationStatus.COMPLETED
         files = await client.download(generation, output) if ready and output is not None else None
     if as_json:
-        print_json(generation_json(generation, files))
+        told = generation_json(generation, files)
+        print_json(told if failure is None else {**told, "error": error_json(failure)})
     elif files is not None:
         out("\n".join(map(str, files)))
     else:

@@ -7,13 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import _exceptions
 from .._models import Generation, Model
 from ._terminal import out
+
+_FACTS = ("retryable", "retry_after", "generation_id", "credits_used", "status_code")
 
 
 def print_json(value: Any) -> None:
     """One JSON value, readable."""
     out(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def error_json(error: Exception, *, kind: str | None = None, message: str | None = None) -> dict[str, Any]:
+    """A failure as JSON: always the same fields, null where the error does not tell. Types are those of the tree."""
+    public = (cls.__name__ for cls in type(error).__mro__ if cls.__module__ == _exceptions.__name__)
+    kind = kind or next(public, type(error).__name__)
+    return {"type": kind, "message": message or str(error), **{fact: getattr(error, fact, None) for fact in _FACTS}}
 
 
 def generation_json(generation: Generation, files: Sequence[Path] | None = None) -> dict[str, Any]:

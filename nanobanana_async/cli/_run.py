@@ -27,6 +27,7 @@ from .._exceptions import (
     InputError,
     InsufficientCreditsError,
     InvalidRequestError,
+    JobCancelledError,
     JournalError,
     NanoBananaError,
     NotFoundError,
@@ -37,6 +38,7 @@ from .._limiter import Limiter
 from .._polling import PollPlan
 from ._interrupts import INTERRUPTED, interruptible
 from ._loop import run_in_loop
+from ._output import error_json, print_json
 from ._sharing import sharing
 from ._terminal import say, tolerant_streams
 from ._words import counted
@@ -63,6 +65,10 @@ _CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
 
 class MissingKeyError(ConfigurationError):
     """No key: an exit code of its own."""
+
+
+class InterruptedCommandError(JobCancelledError):
+    """Ctrl-C or SIGTERM: an exit code of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +116,44 @@ def _find_key() -> str:
         raise MissingKeyError(f"{what}; or try it without one: nanobanana demo") from None
 
 
-def run(work: Coroutine[Any, Any, int], *, verbose: bool = False) -> NoReturn:
-    """Run a command to its end and leave with its code."""
+def run(work: Coroutine[Any, Any, int], *, verbose: bool = False, as_json: bool = False) -> NoReturn:
+    """Run a command to its end and leave with its code. `as_json` tells a failure on stdout as well."""
     tolerant_streams()
     _configure_logging(verbose)
     try:
-        code = run_in_loop(interruptible(work))
+        sys.exit(run_in_loop(interruptible(work)))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        say("interrupted")
-        code = INTERRUPTED
-    except NanoBananaError as error:
-        code = report(error)
-    except OSError as error:
-        say_error(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-        code = SOME_FAILED
+        failure: Exception = InterruptedCommandError("interrupted")
     except Exception as error:
-        code = _report_bug(error, verbose=verbose)
+        failure = _first_of(error)
+    code = _tell(failure, verbose=verbose)
+    if as_json:
+        print_json({"error": error_json(failure, message=_message(failure))})
     sys.exit(code)
+
+
+def _tell(failure: Exception, *, verbose: bool) -> int:
+    if isinstance(failure, InterruptedCommandError):
+        say(_message(failure))
+        return INTERRUPTED
+    if isinstance(failure, NanoBananaError):
+        return report(failure)
+    if isinstance(failure, OSError):
+        say_error(_message(failure))
+        return SOME_FAILED
+    return _report_bug(failure, verbose=verbose)
+
+
+def _message(failure: Exception) -> str:
+    if isinstance(failure, OSError) and not isinstance(failure, NanoBananaError):
+        return f"{failure.strerror or failure}{f': {failure.filename}' if failure.filename else ''}"
+    return str(failure)
+
+
+def _first_of(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def report(error: NanoBananaError) -> int:
@@ -195,8 +222,6 @@ def _remove_empty(folders: list[Path]) -> None:
 
 def _report_bug(error: Exception, *, verbose: bool) -> int:
     """Something we did not think of: still a message, and the traceback for whoever asks for it."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
     if verbose:
         traceback.print_exception(error)
     say_error(f"unexpected {type(error).__name__}: {error}")

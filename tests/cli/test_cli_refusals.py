@@ -174,6 +174,6 @@ def test_verbose_never_tells_the_key(batch: Run, write: Write, emulator: Threade
 
 def test_an_unexpected_error_has_no_traceback(run: Run, emulator: ThreadedEmulator, monkeypatch: Any) -> None:
     """Our bugs are messages as well; `-v` has the rest."""
-    monkeypatch.setattr("nanobanana_async.cli._look.print_json", lambda value: {}["gone"])
-    refused(run("credits", "--json"), 1, "unexpected KeyError")
-    assert "Traceback" in run("credits", "--json", "-v").err
+    monkeypatch.setattr("nanobanana_async.cli._look.out", lambda value: {}["gone"])
+    refused(run("credits"), 1, "unexpected KeyError")
+    assert "Traceback" in run("credits", "-v").err
