@@ -13,6 +13,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from ._accounts import Account, AccountStatistics
     from ._admission import AdmissionStatistics
+    from ._answers import Model, Submission
     from ._client import Client
     from ._engine import ClientStatistics
     from ._events import StreamEvent
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from ._learned import LearnedPlan
     from ._limiter import AccountLimiter, Limiter, Slot
     from ._map import Outcome, Outcomes
-    from ._models import GenerateRequest, Generation, GenerationStatus, Model, Submission
+    from ._models import GenerateRequest, Generation, GenerationStatus
     from ._polling import PollPlan
     from ._retry import Backoff, RetryPolicy
     from ._stream import EventStream
@@ -131,6 +132,10 @@ __all__ = [
 _HOMES = {
     "_accounts": ("Account", "AccountStatistics"),
     "_admission": ("AdmissionStatistics",),
+    "_answers": (
+        "Model",
+        "Submission",
+    ),
     "_client": ("Client",),
     "_engine": ("ClientStatistics",),
     "_events": ("StreamEvent",),
@@ -189,8 +194,6 @@ _HOMES = {
         "GenerateRequest",
         "Generation",
         "GenerationStatus",
-        "Model",
-        "Submission",
     ),
     "_polling": ("PollPlan",),
     "_retry": (

@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from ._answers import CreditsEnvelope, GenerationEnvelope, GenerationRecord, Model, ModelsEnvelope, Submission
 from ._exceptions import ConnectError, ResponseDecodingError, ServerError, SubmissionUncertainError, TransportError
-from ._models import CreditsEnvelope, GenerationEnvelope, GenerationRecord, Model, ModelsEnvelope, Submission
 from ._sse import ServerSentEvent, SSEDecoder
 from ._transport import OpenResponse, Transport
 from ._wire import RateLimit, read_ended, read_model, read_submission

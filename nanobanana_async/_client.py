@@ -17,6 +17,7 @@ import anyio
 
 from ._accounts import Account, accounts_of, find_api_key
 from ._addresses import find_base_url
+from ._answers import Model
 from ._calls import OpenCalls
 from ._engine import ClientStatistics, Engine
 from ._exceptions import ConfigurationError, NanoBananaError
@@ -24,7 +25,7 @@ from ._job import Job
 from ._learned import plan_of
 from ._limiter import Limiter
 from ._map import Outcomes, Prompts
-from ._models import GenerateRequest, Generation, Mode, Model
+from ._models import GenerateRequest, Generation, Mode
 from ._polling import Plan
 from ._pool import Pool
 from ._queue import AGEING

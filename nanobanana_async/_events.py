@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from ._answers import Submission
 from ._exceptions import GenerationFailedError
-from ._models import DEFAULT_MODEL, GenerateRequest, Generation, LenientStr, Submission
+from ._lenient import LenientStr
+from ._models import DEFAULT_MODEL, GenerateRequest, Generation
 from ._sse import ServerSentEvent
 from ._wire import check_submission, failure_of, read_json
 

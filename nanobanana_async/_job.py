@@ -23,6 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from ._answers import Submission
 from ._events import StreamEvent
 from ._exceptions import (
     ContentRejectedError,
@@ -32,7 +33,7 @@ from ._exceptions import (
     JobCancelledError,
     SubmissionUncertainError,
 )
-from ._models import GenerateRequest, Generation, Mode, Submission
+from ._models import GenerateRequest, Generation, Mode
 
 
 class JobStatus(StrEnum):

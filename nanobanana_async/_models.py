@@ -1,35 +1,15 @@
-"""Requests, generations and the wire's JSON as pydantic models. The API's camelCase stops here.
-
-Reading is lenient on purpose: an answer to a paid request must not be lost to an odd date or a missing cost.
-Only what a decision rests on is required.
-"""
+"""What users hold, as pydantic models: a request, and the generation that came of it."""
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    TypeAdapter,
-    ValidationError,
-    computed_field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_validator
 
 from ._exceptions import InvalidRequestError
 
@@ -120,9 +100,6 @@ class GenerationStatus(StrEnum):
     FAILED = "failed"
 
 
-_STATUSES = {status.value: status for status in GenerationStatus}
-
-
 class Generation(BaseModel):
     """One generation. `image_urls` live until `expires_at`; `credits_used` was taken at submission.
 
@@ -148,206 +125,3 @@ class Generation(BaseModel):
             return self.created_at + URL_LIFETIME if self.created_at else None
         except OverflowError:  # a date at the end of all years
             return None
-
-
-# ---- the wire -----------------------------------------------------------------------------------------------
-
-_INTEGER = TypeAdapter[int | None](int | None, config=ConfigDict(defer_build=True))
-_NO = frozenset({"", "false", "no", "0"})
-_NOT_TOLD: tuple[Any, ...] = (None, "", [])
-
-
-def _or_none(value: Any, read: Callable[[Any], Any]) -> Any:
-    try:
-        return read(value)
-    except ValidationError:
-        return None
-
-
-def _told(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value or value not in _NOT_TOLD}
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and math.isfinite(value) else value
-
-
-def _truth(value: Any) -> bool:
-    return value.strip().lower() not in _NO if isinstance(value, str) else bool(value)
-
-
-def _text(value: Any) -> str | None:
-    """Numbers as text; what else is no text was not told."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _int(value: Any) -> int | None:
-    if type(value) is int:
-        return value
-    try:
-        return _INTEGER.validate_python(_whole(value))
-    except ValidationError:
-        return None
-
-
-def _aware(value: datetime | None) -> datetime | None:
-    return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
-
-
-def _urls(value: Any) -> Any:
-    if isinstance(value, str):
-        value = [value]
-    return tuple(url for url in value if isinstance(url, str) and url) if isinstance(value, list | tuple) else ()
-
-
-def _nothing(_: Any) -> None:
-    """What can't be read."""
-
-
-def _known_status(value: Any) -> Any:
-    text = value.lower() if isinstance(value, str) else ""
-    return _STATUSES.get(text)
-
-
-# The left is what is told as a rule, read without a call of ours; the right makes the best of anything else.
-_LEFT_FIRST = Field(union_mode="left_to_right")
-LenientInt: TypeAlias = Annotated[StrictInt | Annotated[int | None, PlainValidator(_int)], _LEFT_FIRST]
-LenientStr: TypeAlias = Annotated[StrictStr | Annotated[str | None, PlainValidator(_text)], _LEFT_FIRST]
-LenientTime: TypeAlias = Annotated[datetime | Annotated[None, PlainValidator(_nothing)], _LEFT_FIRST]
-Status: TypeAlias = Annotated[
-    GenerationStatus | Annotated[GenerationStatus | None, BeforeValidator(_known_status)], _LEFT_FIRST
-]
-Url: TypeAlias = Annotated[StrictStr, Field(min_length=1)]
-Urls: TypeAlias = Annotated[tuple[Url, ...] | Annotated[tuple[str, ...], BeforeValidator(_urls)], _LEFT_FIRST]
-Flag: TypeAlias = Annotated[StrictBool | Annotated[bool, BeforeValidator(_truth)], _LEFT_FIRST]
-
-
-class _Envelope(BaseModel):
-    """Around what an answer tells."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", coerce_numbers_to_str=True, populate_by_name=True, defer_build=True
-    )
-
-
-class _WireModel(_Envelope):
-    """What holds nothing counts as not told: another name of the same field, or its default, speaks instead."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_empty(cls, value: Any) -> Any:
-        return _told(value) if isinstance(value, dict) else value
-
-
-class Submission(_WireModel):
-    """The 200 of POST /generate, in any mode."""
-
-    generation_id: LenientStr = Field(default=None, validation_alias=AliasChoices("generationId", "id"))
-    image_urls: Urls = Field(default=(), validation_alias=AliasChoices("imageUrls", "outputImageUrls", "imageUrl"))
-    success: Flag = True
-    answered_async: Flag = Field(default=False, validation_alias="async")
-    warning: Flag = False
-    message: LenientStr = Field(default=None, validation_alias=AliasChoices("message", "error", "msg"))
-    credits_used: LenientInt = Field(default=None, validation_alias="creditsUsed")
-    remaining_credits: LenientInt = Field(default=None, validation_alias="remainingCredits")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _unwrap(cls, value: Any) -> Any:
-        inner = value.get("data") if isinstance(value, dict) else None
-        return {**value, **_told(inner)} if isinstance(inner, dict) else value
-
-    @property
-    def rejected(self) -> bool:
-        """The safety check said no; charged all the same."""
-        return self.warning and not self.image_urls
-
-
-class GenerationRecord(_WireModel):
-    """What GET /generate tells of one generation."""
-
-    id: LenientStr = None
-    prompt: LenientStr = None
-    image_urls: Urls = Field(
-        default=(), validation_alias=AliasChoices("outputImageUrls", "outputImageUrl", "imageUrls")
-    )
-    model_used: LenientStr = Field(default=None, validation_alias=AliasChoices("modelUsed", "model"))
-    processing_status: Status = Field(default=None, validation_alias="processingStatus")
-    error_message: LenientStr = Field(default=None, validation_alias="errorMessage")
-    credits_used: LenientInt = Field(default=None, validation_alias="creditsUsed")
-    created_at: LenientTime = Field(default=None, validation_alias="createdAt")
-
-    @property
-    def status(self) -> GenerationStatus:
-        """The status told; one we don't know, or none, means that it still runs unless images are there."""
-        if self.processing_status is not None:
-            return self.processing_status
-        return GenerationStatus.COMPLETED if self.image_urls else GenerationStatus.PROCESSING
-
-    def to_generation(
-        self,
-        generation_id: str,
-        *,
-        prompt: str = "",
-        model: str | None = None,
-        credits_used: int | None = None,
-    ) -> Generation:
-        """The public form; what the record does not tell is filled from what we asked for."""
-        return Generation(
-            id=self.id or generation_id,
-            prompt=self.prompt or prompt,
-            model=self.model_used or model or DEFAULT_MODEL,
-            image_urls=self.image_urls,
-            credits_used=self.credits_used if self.credits_used is not None else credits_used,
-            created_at=_aware(self.created_at),
-            status=self.status,
-            error_message=self.error_message,
-        )
-
-
-class GenerationEnvelope(_Envelope):
-    """GET /generate: `{"data": {…}}`."""
-
-    data: GenerationRecord
-
-
-class Model(_WireModel):
-    """One row of GET /models. `credits_cost` is for one image; each further reference image costs one more."""
-
-    name: str
-    display_name: str = Field(default="", validation_alias=AliasChoices("displayName", "display_name"))
-    credits_cost: Annotated[int, BeforeValidator(_whole)] = Field(
-        default=1, validation_alias=AliasChoices("creditsCost", "credits_cost")
-    )
-    supports_image_input: Flag = Field(
-        default=True, validation_alias=AliasChoices("supportsImageInput", "supports_image_input")
-    )
-    supports_aspect_ratio: Flag = Field(
-        default=True, validation_alias=AliasChoices("supportsAspectRatio", "supports_aspect_ratio")
-    )
-    requires_pro: Flag = Field(default=False, validation_alias=AliasChoices("requiresPro", "requires_pro"))
-
-
-def _readable_models(rows: Any) -> Any:
-    """One odd row must not hide all the others."""
-    return [model for row in rows if (model := _or_none(row, Model.model_validate))] if isinstance(rows, list) else rows
-
-
-class ModelsEnvelope(BaseModel):
-    """GET /models: `{"data": […]}`. Rows that can't be read are left out."""
-
-    model_config = ConfigDict(defer_build=True)
-
-    data: Annotated[tuple[Model, ...], BeforeValidator(_readable_models)]
-
-
-class Credits(_WireModel):
-    """The inside of GET /credits."""
-
-    credits: Annotated[int, BeforeValidator(_whole)]
-
-
-class CreditsEnvelope(_Envelope):
-    """GET /credits: `{"data": {"credits": 100}}`."""
-
-    data: Credits

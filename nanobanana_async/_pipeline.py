@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import anyio
 
+from ._answers import Submission
 from ._api import Api, EventSource, Reply
 from ._downloads import Downloads
 from ._events import StreamEvent, StreamReader, submitted_generation
@@ -37,7 +38,7 @@ from ._exceptions import (
 )
 from ._job import Job, JobStatus
 from ._limiter import Slot
-from ._models import DEFAULT_MODEL, Generation, Submission
+from ._models import DEFAULT_MODEL, Generation
 from ._polling import Key, Plan
 from ._references import encode_references
 from ._retry import RetryPolicy

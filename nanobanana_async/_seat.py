@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from ._accounts import Account, AccountStatistics
+from ._answers import GenerationRecord
 from ._api import Api, Reply
 from ._downloads import Downloads
 from ._exceptions import NanoBananaError
 from ._limiter import AccountLimiter, Gated, Limiter, LooksAfterOthers
-from ._models import GenerationRecord
 from ._pipeline import Pipeline
 from ._polling import Plan
 from ._retry import RetryPolicy

@@ -7,10 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 
+from ._answers import GenerationRecord
 from ._api import Api
 from ._exceptions import GenerationTimeoutError, NanoBananaError, RateLimitError
 from ._limiter import Slot
-from ._models import GenerationRecord
 from ._polling import Key, Looks, Plan
 from ._retry import Backoff, respect_floor
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
+from ._answers import GenerationEnvelope, GenerationRecord, Submission
 from ._exceptions import (
     APIStatusError,
     AuthenticationError,
@@ -29,15 +30,7 @@ from ._exceptions import (
     ServerBusyError,
     ServerError,
 )
-from ._models import (
-    GenerateRequest,
-    Generation,
-    GenerationEnvelope,
-    GenerationRecord,
-    GenerationStatus,
-    Mode,
-    Submission,
-)
+from ._models import GenerateRequest, Generation, GenerationStatus, Mode
 from ._retry import parse_retry_after
 
 M = TypeVar("M", bound=BaseModel)

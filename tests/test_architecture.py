@@ -17,7 +17,8 @@ PACKAGE = Path(nanobanana_async.__file__).parent
 LAYERS = (
     ("_version", "_exceptions", "_leftovers", "emulator"),
     ("_sse", "_retry", "_images", "_addresses", "_calls", "_partfile", "_durations", "_pace", "_gate", "_ranking"),
-    ("_models", "_queue"),
+    ("_models", "_lenient", "_queue"),
+    ("_answers",),
     ("_wire", "_polling", "_references", "_part"),
     ("_cooldown", "_events", "_learned", "_scope", "_window"),
     ("_questions",),
@@ -42,7 +43,7 @@ LAYERS = (
 PURE = (
     *("_exceptions", "_models", "_sse", "_retry", "_wire", "_events", "_polling", "_durations", "_pace", "_learned"),
     *("_images", "_admission", "_cooldown", "_questions", "_scope", "_window", "_job", "_queue", "_outlook"),
-    "_ranking",
+    *("_ranking", "_answers", "_lenient"),
 )
 EXTRAS = (
     "typer",

@@ -13,7 +13,8 @@ from multidict import CIMultiDict
 
 from nanobanana_async import GenerateRequest, Generation, RateLimit
 from nanobanana_async import _exceptions as errors
-from nanobanana_async._models import CreditsEnvelope, GenerationEnvelope, GenerationStatus, ModelsEnvelope
+from nanobanana_async._answers import CreditsEnvelope, GenerationEnvelope, ModelsEnvelope
+from nanobanana_async._models import GenerationStatus
 from nanobanana_async._wire import (
     MAX_MESSAGE,
     Response,

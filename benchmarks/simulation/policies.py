@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanobanana_async._admission import AdmissionStatistics
+from nanobanana_async._answers import GenerationRecord
 from nanobanana_async._gate import Gate
 from nanobanana_async._learned import LearnedPlan
-from nanobanana_async._models import GenerationRecord
 from nanobanana_async._polling import PollPlan
 
 from .server import HALF_TRIP, SimulatedApi

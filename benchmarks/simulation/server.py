@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from nanobanana_async._answers import GenerationRecord, Submission
 from nanobanana_async._api import Reply
 from nanobanana_async._exceptions import RateLimitError, ServerBusyError
-from nanobanana_async._models import GenerationRecord, Submission
 from nanobanana_async._wire import RateLimit
 
 Announces: TypeAlias = Literal["always", "refusals", "never"]  # where the limit is told

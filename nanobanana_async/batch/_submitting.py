@@ -16,9 +16,10 @@ from pathlib import Path
 
 import anyio
 
+from .._answers import Submission
 from .._exceptions import JobCancelledError, JournalError
 from .._job import Job
-from .._models import Generation, Submission
+from .._models import Generation
 from .._wire import failure_of
 from ._ballast import Ballast
 from ._brake import Brake

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import _exceptions
-from .._models import Generation, Model
+from .._answers import Model
+from .._models import Generation
 from ._terminal import out
 
 _FACTS = ("retryable", "retry_after", "generation_id", "credits_used", "status_code")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import anyio
 
+from ..._answers import Submission
 from ..._exceptions import JobCancelledError, JournalError
 from ..._job import Job
-from ..._models import Generation, Submission
+from ..._models import Generation
 from ...batch._brake import Brake
 from ...batch._budget import Prices
 from ...batch._journal_rows import JournalRow

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from ..._answers import Submission
 from ..._exceptions import BudgetExceededError, ContentRejectedError
-from ..._models import Generation, Submission
+from ..._models import Generation
 from ..._wire import failure_of
 from ...batch._journal_rows import ASIDE, JobState, JournalRow
 from ._book import Book, ForgottenError, ShardLostError

@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from ..._answers import Submission
 from ..._job import Job, JobStatus
-from ..._models import Generation, GenerationStatus, Submission
+from ..._models import Generation, GenerationStatus
 from ._records import JobRecord
 from ._store import JobStore
 
