@@ -22,8 +22,8 @@ from web import KEY, SMALL, Caller, caller, eventually, make_app, online, quick_
 from nanobanana_async import Client, ConfigurationError
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
 from nanobanana_async.integrations.fastapi import ClientDep, _sse, generations_router, nanobanana_lifespan
+from nanobanana_async.integrations.fastapi._callers import owner_id
 from nanobanana_async.integrations.fastapi._places import Live
-from nanobanana_async.integrations.fastapi._router import _owner_id
 
 ENDLESS = {"duration": math.inf}
 
@@ -134,14 +134,14 @@ def test_it_is_not_mounted_without_a_word_on_who_may_use_it():
 
 @pytest.mark.parametrize(("who", "owner"), [("ann", "ann"), (7, "7"), (uuid4(), None)])
 def test_an_owner_is_what_names_somebody(who, owner):
-    assert _owner_id(who) == (owner or str(who))
+    assert owner_id(who) == (owner or str(who))
 
 
 @pytest.mark.parametrize("who", [None, "", True, {"id": 1}, object(), "x" * 2000])
 def test_a_sign_in_that_names_nobody_is_a_mistake(who):
     """Otherwise all callers would share their jobs."""
     with pytest.raises(RuntimeError, match="caller's id"):
-        _owner_id(who)
+        owner_id(who)
 
 
 ROUTES = [("GET", ""), ("DELETE", ""), ("GET", "/events"), ("GET", "/images/1")]

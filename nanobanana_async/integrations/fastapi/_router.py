@@ -8,31 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from ..._exceptions import ConfigurationError, InvalidRequestError
 from ..._models import GenerateRequest, Mode
+from ._callers import OwnerDep, identify
 from ._images import MEDIA_TYPES
 from ._jobs import JobService
 from ._lifespan import get_service
 from ._records import JobRecord
-from ._routes import EVENTS, IMAGES, NO_STORE, ProblemRoute, problems
+from ._routes import EVENTS, FOUND, IMAGE, NO_STORE, SUBMITTED, THE_END, OwnedRoutes, ProblemRoute, problems
 from ._schemas import Health, JobList, JobView, Order, Statistics, view
 from ._sse import LAST_ID, event_stream, nothing_more, owner_stream
 from ._waiting import wait_for_end
 
 INTERACTIVE = 10.0  # a caller who waits goes before a batch, which has priority 0
 MAX_WAIT = 120.0  # seconds that a caller may hold a request open
-MAX_OWNER = 1000  # characters
-_OWNER = "nanobanana_owner"
 _IMAGE_HEADERS = {
     "Cache-Control": "private, max-age=86400, immutable",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "X-Content-Type-Options": "nosniff",
 }
+
+ServiceDep: TypeAlias = Annotated[JobService, Depends(get_service)]
+Name: TypeAlias = Annotated[
+    str, Path(alias="id", max_length=300, pattern="^[A-Za-z0-9_~.-]+$", description="A job's id or receipt.")
+]
 
 
 def generations_router(
@@ -59,110 +62,19 @@ def generations_router(
             "or public=True, and only one of the two"
         )
     router = APIRouter(prefix=prefix, tags=["generations"], route_class=ProblemRoute)
-    own = [Depends(_identify(auth))]
-    denied = problems(401) if auth is not None else {}
-    add = router.add_api_route
-
-    add(
-        "",
-        _submitting(priority, mode, timeout, max_quantity),
-        methods=["POST"],
-        status_code=202,
-        response_model=JobView,
-        response_model_exclude_none=True,
-        summary="Make images",
-        responses={
-            202: {"description": "Queued. `Location` is where to ask for it."},
-            200: {"model": JobView, "description": "It ended while `wait` lasted."},
-            **problems(400, 413, 429, 503),
-            **denied,
-        },
-        dependencies=own,
-    )
+    own = OwnedRoutes(router, identify(auth), {} if auth is None else problems(401))
+    submit_job = _submitting(priority, mode, timeout, max_quantity)
+    own.add("POST", "", submit_job, "Make images", SUBMITTED, status_code=202, response_model=JobView)
     if not public:
-        add(
-            "",
-            list_jobs,
-            response_model_exclude_none=True,
-            summary="Your newest jobs",
-            responses=denied,
-            dependencies=own,
-        )
-        add(
-            "/events",
-            get_all_events,
-            response_class=Response,
-            summary="Live progress of all your jobs",
-            responses={200: EVENTS[200], **denied},
-            dependencies=own,
-        )
-    add("/health", health, summary="Whether the server works", responses=problems(503))
-    add("/statistics", statistics, summary="The queue and the slots", responses=denied, dependencies=own)
-    found = {**problems(404, 502, 503, 504), **denied}
-    add("/{id}", get_job, response_model_exclude_none=True, summary="A job", responses=found, dependencies=own)
-    add(
-        "/{id}",
-        cancel_job,
-        methods=["DELETE"],
-        response_model_exclude_none=True,
-        summary="Cancel a job",
-        responses={**found, **problems(409)},
-        dependencies=own,
-    )
-    add(
-        "/{id}/images/{place}",
-        get_image,
-        response_class=FileResponse,
-        summary="An image",
-        responses={**IMAGES, **found, **problems(410)},
-        dependencies=own,
-    )
-    add(
-        "/{id}/events",
-        get_events,
-        response_class=Response,
-        summary="Live progress",
-        responses={**EVENTS, **found},
-        dependencies=own,
-    )
+        own.add("GET", "", list_jobs, "Your newest jobs")
+        own.add("GET", "/events", get_all_events, "Live progress of all your jobs", EVENTS, response_class=Response)
+    router.add_api_route("/health", health, summary="Whether the server works", responses=problems(503))
+    own.add("GET", "/statistics", statistics, "The queue and the slots", response_model_exclude_none=False)
+    own.add("GET", "/{id}", get_job, "A job", FOUND)
+    own.add("DELETE", "/{id}", cancel_job, "Cancel a job", FOUND | problems(409))
+    own.add("GET", "/{id}/images/{place}", get_image, "An image", IMAGE, response_class=FileResponse)
+    own.add("GET", "/{id}/events", get_events, "Live progress", FOUND | EVENTS | THE_END, response_class=Response)
     return router
-
-
-# ---- who asks; all of it `async def`, because FastAPI sends plain functions to threads
-
-
-def _identify(auth: Callable[..., Any] | None) -> Callable[..., Any]:
-    """The dependency that every route but `health` has: it writes down whose request this is."""
-
-    async def everybody(request: Request) -> None:
-        setattr(request.state, _OWNER, "")
-
-    identity = Depends(auth)
-
-    async def caller(request: Request, who: Any = identity) -> None:
-        setattr(request.state, _OWNER, _owner_id(who))
-
-    return everybody if auth is None else caller
-
-
-def _owner_id(who: Any) -> str:
-    """Raises: RuntimeError for what names nobody, so that no two callers share their jobs by mistake."""
-    owner = str(who) if isinstance(who, str | int | UUID) and not isinstance(who, bool) else ""
-    if not owner or len(owner) > MAX_OWNER:
-        raise RuntimeError(f"auth= has to return the caller's id, a string, number or UUID, not {type(who).__name__}")
-    return owner
-
-
-async def _owner(request: Request) -> str:
-    owner: str = getattr(request.state, _OWNER)
-    return owner
-
-
-ServiceDep: TypeAlias = Annotated[JobService, Depends(get_service)]
-OwnerDep: TypeAlias = Annotated[str, Depends(_owner)]
-Name: TypeAlias = Annotated[
-    str, Path(alias="id", max_length=300, pattern="^[A-Za-z0-9_~.-]+$", description="A job's id or receipt.")
-]
 
 
 # ---- what is answered
