@@ -58,12 +58,12 @@ class JobService:
     ) -> None:
         self.client = client
         self.store = store
+        self.images = images
         self.live: dict[str, Live] = {}
         self.places = Places(self.live)
         self.states = States(client, self.places, receipts)
         self.turns = Turns()
         self.leaving = self.closing = False
-        self._images = images
         self._receipts = receipts
         self._looks = Looks(client)
         self._room = room
@@ -155,7 +155,7 @@ class JobService:
         record = (await self.find(name, owner)).record
         if not record.completed or not 1 <= place <= record.images:
             raise problem(404, "no-such-image", "No such image", f"This job has {record.images} images by now.")
-        files = await self._images.files(record.generation(), record.images)
+        files = await self.images.files(record.generation(), record.images)
         return files[place - 1]
 
     def leave(self) -> None:
@@ -205,7 +205,7 @@ class JobService:
             priority=record.priority,
             group=record.owner or None,
             timeout=record.timeout,
-            destination=Destination(self._images.permanent) if self._images.permanent else None,
+            destination=Destination(self.images.permanent) if self.images.permanent else None,
             ledger=RecordLedger(record, self.store, changed=self._changed, lost=self.drop),
         )
         job.id = record.id

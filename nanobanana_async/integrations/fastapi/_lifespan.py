@@ -71,22 +71,14 @@ def nanobanana_lifespan(
         async with AsyncExitStack() as stack:
             shared = await _open_limiter(stack, limiter)
             opened = client() if client is not None else Client(limiter=shared, **options)
-            store = JobStore(_path(jobs), secrets.token_hex(8), max_finished=max_finished, keep_seconds=KEEP_SECONDS)
-            folder = ImageFolder(opened, _path(images), max_bytes=max_cached_bytes)
             service = JobService(
                 opened,
-                store,
-                folder,
+                JobStore(_path(jobs), secrets.token_hex(8), max_finished=max_finished, keep_seconds=KEEP_SECONDS),
+                ImageFolder(opened, _path(images), max_bytes=max_cached_bytes),
                 Receipts(secret or _secret_of(options.get("api_key"))),
                 Room(max_queued, max_queued_per_owner),
             )
-            await stack.enter_async_context(store)
-            stack.callback(store.leave)
-            await stack.enter_async_context(folder)
-            await stack.enter_async_context(_beating(service))  # until the client has closed: that may take a while
-            await stack.enter_async_context(opened)
-            stack.callback(service.close)
-            stack.enter_context(before_the_end(service.leave))
+            await stack.enter_async_context(_serving(service))
             yours = await stack.enter_async_context(lifespan(app)) if lifespan is not None else None
             stack.enter_context(_startup_frozen())
             yield {**(yours or {}), STATE_KEY: service}
@@ -109,6 +101,20 @@ async def get_client(connection: HTTPConnection) -> Client:
 
 ClientDep = Annotated[Client, Depends(get_client)]
 """`async def handler(client: ClientDep)`: the worker's one client."""
+
+
+@asynccontextmanager
+async def _serving(service: JobService) -> AsyncIterator[None]:
+    """All that a service holds, opened in order and closed in the other: the client before the store."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(service.store)
+        stack.callback(service.store.leave)
+        await stack.enter_async_context(service.images)
+        await stack.enter_async_context(_beating(service))  # until the client has closed: that may take a while
+        await stack.enter_async_context(service.client)
+        stack.callback(service.close)
+        stack.enter_context(before_the_end(service.leave))
+        yield
 
 
 @asynccontextmanager
