@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 import aiohttp
 import anyio
@@ -20,7 +20,7 @@ from ._addresses import find_base_url
 from ._answers import Model
 from ._calls import OpenCalls
 from ._engine import ClientStatistics, Engine
-from ._exceptions import ConfigurationError, NanoBananaError
+from ._exceptions import ConfigurationError
 from ._job import Job
 from ._learned import plan_of
 from ._limiter import Limiter
@@ -35,8 +35,6 @@ from ._seat import Seat
 from ._stream import EventStream
 from ._transport import Timeouts, Transport
 from ._wire import raise_for_failure
-
-T = TypeVar("T")
 
 BATCH_PRIORITY = -10.0  # of jobs that come in masses, so that those somebody waits for go first
 DOWNLOAD_RETRY = RetryPolicy(max_attempts=10)  # trying again costs nothing, and the images are paid
@@ -105,19 +103,20 @@ class Client:
         self._max_queued = max_queued
         self._ageing = ageing
         self._plan = plan_of(poll)
-        self._retry = retry or RetryPolicy()
+        policy = retry or RetryPolicy()
+        connect = partial(
+            Transport,
+            base_url=find_base_url(base_url),
+            timeouts=self._timeouts,
+            session=session,
+            user_agent=user_agent,
+        )
         self._seats = [
             Seat(
                 account,
-                Transport(
-                    account.keys[0],
-                    base_url=find_base_url(base_url),
-                    timeouts=self._timeouts,
-                    session=session,
-                    user_agent=user_agent,
-                ),
+                connect(account.keys[0]),
                 plan=self._plan,
-                retry=self._retry,
+                retry=policy,
                 download_retry=retry or DOWNLOAD_RETRY,
                 alone=len(several) == 1,
                 fsync=fsync,
@@ -126,8 +125,7 @@ class Client:
         ]
         self._pool = Pool(self._seats)
         self._engine: Engine | None = None
-        self._calls = OpenCalls()
-        self._closed = False
+        self._calls = OpenCalls(policy)
 
     # ---- generating
 
@@ -237,7 +235,7 @@ class Client:
 
         Raises: NotFoundError, APIStatusError, TransportError.
         """
-        reply = await self._pool.find(lambda seat: self._retrying(lambda: seat.look(generation_id)))
+        reply = await self._pool.find(lambda seat: self._calls.read(lambda: seat.look(generation_id)))
         return reply.value.to_generation(generation_id)
 
     async def wait(self, generation_id: str, *, timeout: float | None = None) -> Generation:
@@ -247,18 +245,18 @@ class Client:
         """
         patience = timeout if timeout is not None else self._timeouts.generation_timeout
         watch = (await self._seat_of(generation_id)).watch
-        record = await self._while_open(lambda: watch.until_end(generation_id, timeout=patience, at_once=True))
+        record = await self._calls.run(lambda: watch.until_end(generation_id, timeout=patience, at_once=True))
         generation = record.to_generation(generation_id)
         raise_for_failure(generation)
         return generation
 
     async def models(self) -> list[Model]:
         """The models and what they cost. Source: GET /models. Raises: APIStatusError, TransportError."""
-        return await self._retrying(self._seats[0].api.models)
+        return await self._calls.read(self._seats[0].api.models)
 
     async def credits(self) -> int:
         """The balance; of several accounts the sum. Source: GET /credits. Raises: APIStatusError, TransportError."""
-        return await self._pool.credits(lambda seat: self._retrying(seat.api.credits))
+        return await self._pool.credits(lambda seat: self._calls.read(seat.api.credits))
 
     # ---- images
 
@@ -273,7 +271,7 @@ class Client:
         Raises: DownloadError.
         """
         whole = await self.wait(generation) if isinstance(generation, str) else generation
-        return await self._while_open(lambda: self._seats[0].downloads.save(whole, folder, stem=stem))
+        return await self._calls.run(lambda: self._seats[0].downloads.save(whole, folder, stem=stem))
 
     # ---- state and end
 
@@ -315,7 +313,6 @@ class Client:
 
     async def aclose(self) -> None:
         """End every job that waits or runs, after the answers of submissions under way are in. Idempotent."""
-        self._closed = True
         self._calls.end()
         for seat in self._seats:
             seat.end()
@@ -328,7 +325,7 @@ class Client:
                     await seat.transport.aclose()
 
     async def __aenter__(self) -> Self:
-        self._closed = False
+        self._calls.begin()
         self._started()
         return self
 
@@ -347,7 +344,7 @@ class Client:
         raise TypeError("a client holds the API key and open connections; it can't be pickled")
 
     def __del__(self) -> None:
-        if getattr(self, "_engine", None) is not None and not self._closed:
+        if getattr(self, "_engine", None) is not None and not self._calls.closed:
             warnings.warn(
                 f"{type(self).__name__} was not closed; use async with, or aclose()", ResourceWarning, 2, self
             )
@@ -360,7 +357,7 @@ class Client:
 
     def _started(self) -> Engine:
         """The engine of the running loop; a loop that has ended leaves its engine behind."""
-        self._check_open()
+        self._calls.check_open()
         if self._engine is None or self._engine.ended:
             for seat in self._seats:
                 seat.begin()
@@ -382,28 +379,7 @@ class Client:
             return seat
 
         async def look(seat: Seat) -> Seat:
-            await self._retrying(lambda: seat.look(generation_id))
+            await self._calls.read(lambda: seat.look(generation_id))
             return seat
 
         return await self._pool.find(look)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("the client is closed; open a new one")
-
-    async def _while_open(self, call: Callable[[], Awaitable[T]]) -> T:
-        """A call that closing the client ends."""
-        self._check_open()
-        return await self._calls.run(call)
-
-    async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:
-        """A read, repeated as the retry policy allows."""
-        delays = self._retry.delays()
-        while True:
-            try:
-                return await self._while_open(call)
-            except NanoBananaError as error:
-                delay = self._retry.next_delay(error, delays)
-                if delay is None:
-                    raise
-            await anyio.sleep(delay)

@@ -16,8 +16,8 @@ import nanobanana_async
 PACKAGE = Path(nanobanana_async.__file__).parent
 LAYERS = (
     ("_version", "_exceptions", "_leftovers", "emulator"),
-    ("_sse", "_retry", "_images", "_addresses", "_calls", "_partfile", "_durations", "_pace", "_gate", "_ranking"),
-    ("_models", "_lenient", "_queue"),
+    ("_sse", "_retry", "_images", "_addresses", "_partfile", "_durations", "_pace", "_gate", "_ranking"),
+    ("_models", "_lenient", "_queue", "_calls"),
     ("_answers",),
     ("_wire", "_polling", "_references", "_part"),
     ("_cooldown", "_events", "_learned", "_scope", "_window"),

@@ -7,6 +7,7 @@ import asyncio
 import anyio
 import pytest
 
+from nanobanana_async import RetryPolicy
 from nanobanana_async._calls import OpenCalls
 
 
@@ -23,14 +24,14 @@ async def started(calls: OpenCalls, call=stall) -> asyncio.Task[None]:
 
 async def test_a_call_returns_what_it_returns() -> None:
     """And is forgotten."""
-    calls = OpenCalls()
+    calls = OpenCalls(RetryPolicy())
     assert await calls.run(lambda: asyncio.sleep(0, 7)) == 7
     assert len(calls) == 0
 
 
 async def test_ending_ends_a_call_and_leaves_its_task_alive() -> None:
     """The caller hears of it as an error, and may go on to await other things."""
-    calls = OpenCalls()
+    calls = OpenCalls(RetryPolicy())
 
     async def caller() -> int:
         with pytest.raises(RuntimeError, match="closed during this call"):
@@ -50,7 +51,7 @@ async def test_ending_ends_a_call_and_leaves_its_task_alive() -> None:
 @pytest.mark.parametrize("ours_first", [True, False])
 async def test_a_task_that_is_cancelled_as_well_stays_cancelled(ours_first: bool) -> None:
     """Whichever came first."""
-    calls = OpenCalls()
+    calls = OpenCalls(RetryPolicy())
     task = await started(calls)
     for cancel in (calls.end, task.cancel) if ours_first else (task.cancel, calls.end):
         cancel()
@@ -60,7 +61,7 @@ async def test_a_task_that_is_cancelled_as_well_stays_cancelled(ours_first: bool
 
 async def test_a_call_that_ends_all_the_same_leaves_no_cancellation_behind() -> None:
     """One that catches it, or has its result already."""
-    calls = OpenCalls()
+    calls = OpenCalls(RetryPolicy())
 
     async def stubborn() -> int:
         try:
@@ -81,7 +82,7 @@ async def test_a_call_that_ends_all_the_same_leaves_no_cancellation_behind() -> 
 
 async def test_a_deadline_around_a_call_is_a_deadline() -> None:
     """anyio's and asyncio's own."""
-    calls = OpenCalls()
+    calls = OpenCalls(RetryPolicy())
     with anyio.move_on_after(0.01) as scope:
         await calls.run(stall)
     assert scope.cancelled_caught
