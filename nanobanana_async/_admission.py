@@ -7,10 +7,7 @@ credits, so it is also how a limit that nobody announces is found. Held here, al
 
 * `running` generations hold a slot on the server; `submitting` POSTs have not been answered; *forsaken* ones may
   still run, but nobody watches them, so each is counted until its deadline passes.
-* `announced` is the limit as told by X-RateLimit-Limit or a 429's body; `others` is what other processes hold of it,
-  `extra` what was taken beyond it all the same.
-* `found` is the bound from 429s that tell no number: what was taken when the refusal came, at least 1.
-* `server` is the bound from 503s (`_window`).
+* What answers have told or shown of the account's limit (`_known`), and `server`, the bound from 503s (`_window`).
 * No bound known, or filling up again after a refusal that told no number: *feeling*. What has run at once already
   may do so again, and beyond it a few at a time are tried.
 * Where only open requests hold a slot (`_scope`), what is announced and active says nothing of generations: they are
@@ -41,13 +38,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._cooldown import CoolDown
+from ._known import Known
 from ._questions import Questions, Source
 from ._retry import Uniform
 from ._scope import Scope, ScopeJudge
 from ._window import Window
 from ._wire import RateLimit
-
-MOST_TRIED = 5  # at a time beyond what is known to fit: as many may be refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +61,6 @@ class AdmissionStatistics:
     open_requests: int = 0
 
 
-@dataclass(slots=True)
-class _Known:
-    """What answers have told or shown of the account's slots."""
-
-    announced: int | None = None
-    others: int = 0
-    extra: int = 0
-    found: int | None = None
-    proved: int = 0  # how many have run at once since the last refusal without a number
-    refilling: bool = False
-    refusals: int = 0
-    acceptances: int = 0
-    seen: int = 0  # how many surely ran at the last acceptance
-    limit_then: int | None = None  # as it was announced at that acceptance
-
-
 class Admission:
     """Decides whether one more generation may be submitted. `max_concurrency` is the user's own ceiling."""
 
@@ -93,7 +73,7 @@ class Admission:
         self._running = 0
         self._submitting = 0
         self._forsaken: list[float] = []  # a heap of deadlines
-        self._known = _Known()
+        self._known = Known()
         self._judge = ScopeJudge(scope, set_by_user=scope is not None)
         self._server = Window()
         self._cool = CoolDown()
@@ -136,12 +116,11 @@ class Admission:
         self._cool.accepted(now)
         self._judge.submission_accepted()
         self._server.accepted(self._taken, now)
-        known.proved = max(known.proved, self._certain)
-        known.acceptances += 1
-        known.seen = 1
+        known.accepted(self._certain)
         self._questions.looked = False
         if self._questions.asking:
-            self._grow()
+            self._questions.accepted(self._taken)
+            known.grown(self._taken, self._bound)
         self.observed(rate_limit, now)
         known.limit_then = known.announced
         known.refilling = known.refilling and known.proved < self._capacity()
@@ -191,7 +170,7 @@ class Admission:
         if rate_limit.limit is not None:
             self._announce(rate_limit.limit, now)
         if rate_limit.active is not None and self._bound is not None:
-            self._known.others = max(0, rate_limit.active - self._taken)
+            self._known.counted(rate_limit.active, self._taken)
 
     def looked(self, rate_limit: RateLimit, now: float, *, running: bool, seen_at: int = 0) -> int:
         """A look at a generation was answered: by its headers, and whether it still runs.
@@ -206,7 +185,7 @@ class Admission:
             judge.seen_running(rate_limit.active, open_requests=self.open_requests + 1)  # this look has just closed
             self._judged(scope, now)
         self.observed(rate_limit, now)
-        if known.limit_then is not None and known.seen > known.limit_then:
+        if known.seen_beyond_limit:
             scope = judge.scope
             judge.seen_beyond_limit()
             self._judged(scope, now)
@@ -262,7 +241,7 @@ class Admission:
 
     def restore(self, facts: dict[str, Any], *, running: int, submitting: int, forsaken: Iterable[float]) -> None:
         """Take over another one's facts, and who holds what. Times are of the clock that the facts were made with."""
-        self._known = _Known(**facts["known"])
+        self._known = Known(**facts["known"])
         self._judge = ScopeJudge(**facts["judge"])
         self._server = Window(**facts["server"])
         self._cool = CoolDown(**facts["cool"])
@@ -310,8 +289,7 @@ class Admission:
         """How many may be taken now: the capacity, or as far as it may be felt for."""
         capacity = self._capacity()
         if self._unbounded or self._known.refilling:
-            proved = max(self._known.proved, self._certain)
-            capacity = min(capacity, proved + min(MOST_TRIED, 1 + proved // 8))
+            capacity = min(capacity, self._known.within_reach(self._certain))
         return int(capacity)
 
     def _may_ask(self, now: float) -> bool:
@@ -327,9 +305,8 @@ class Admission:
                 self._start_over(now)
 
     def _start_over(self, now: float) -> None:
-        known = self._known
-        known.found, known.others, known.extra, known.refilling = None, 0, 0, False
-        self._questions.start_over(known.announced, self._judge.scope, now)
+        self._known.start_over()
+        self._questions.start_over(self._known.announced, self._judge.scope, now)
 
     def _crowded(self, now: float) -> None:
         """The server is full, whoever filled it. Once cautious, only the burst that began it says how many fit."""
@@ -337,7 +314,7 @@ class Admission:
         same_burst = now < self._cool.until
         if same_burst or not self._cool.cautious:
             self._server.refused(self._taken, now, same_burst=same_burst and self._cool.cautious)
-        self._feel_anew()
+        self._known.feel_anew(self._certain)
 
     def _collided(self, rate_limit: RateLimit, now: float, *, alone: bool) -> None:
         """This refusal was about open requests, and says nothing of generations."""
@@ -353,27 +330,14 @@ class Admission:
         self._judge.submission_refused(alone=alone, running=self._running)
         if rate_limit.limit is None:
             known.found = max(1, self._taken)
-            self._feel_anew()
+            known.feel_anew(self._certain)
         else:
             self._announce(rate_limit.limit, now)
             active = rate_limit.active if rate_limit.active is not None else rate_limit.limit
-            known.others, known.extra = max(0, active - self._taken), 0
+            known.counted(active, self._taken)
+            known.extra = 0
         source: Source = "found" if rate_limit.limit is None else "others" if known.others else "told"
         self._questions.refused(self._taken, source, self._judge.scope, now)
-
-    def _grow(self) -> None:
-        """The answer was yes: there may be more where that came from, so ask on."""
-        self._questions.accepted(self._taken)
-        known = self._known
-        if known.others:
-            known.others -= 1
-        elif known.found is not None:
-            known.found = max(known.found, self._taken)
-        elif self._bound is not None:
-            known.extra = max(known.extra, self._taken - self._bound)
-
-    def _feel_anew(self) -> None:
-        self._known.proved, self._known.refilling = self._certain, True
 
     def _judged(self, before: Scope | None, now: float) -> None:
         """The judge was told something. What was found out in one scope doesn't hold in another."""

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nanobanana_async import RateLimit
-from nanobanana_async._admission import MOST_TRIED, Admission
+from nanobanana_async._admission import Admission
 from nanobanana_async._cooldown import MAX_RETRY_AFTER
+from nanobanana_async._known import MOST_TRIED
 from nanobanana_async._questions import MAX_HOLD_OFF, OTHERS_HOLD_OFF
 from nanobanana_async._scope import Scope
 
