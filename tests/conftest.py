@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import browser
 import pytest
 from hypothesis import settings
 
@@ -43,6 +44,13 @@ def online() -> Online:
             yield emulator, opened
 
     return open_both
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where to drive the session's browser."""
+    with browser.chromium(tmp_path_factory.mktemp("browser")) as address:
+        yield address
 
 
 @pytest.fixture

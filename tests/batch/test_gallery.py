@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browser import driving
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,11 +18,6 @@ from nanobanana_async.batch._gallery import image_size, rebuild_gallery, write_g
 from nanobanana_async.batch._manifest import ManifestRow, ManifestStatus, write_manifest
 
 EVIL = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>&lt;\u2028\u2029\"'"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = """
-    --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
-    --disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=3000
-    --window-size=1200,1600 --dump-dom"""
 
 
 class Page(HTMLParser):
@@ -157,26 +150,28 @@ def batch(tmp_path):
     return write_gallery(tmp_path, [*rows, pending("a cat", 5)])
 
 
-def browse(address: str, profile: Path) -> Page:
-    if CHROMIUM is None:
-        if os.environ.get("NANOBANANA_REQUIRE_BROWSER") == "1":
-            pytest.fail("no chromium is installed, and NANOBANANA_REQUIRE_BROWSER=1 asks for one")
-        pytest.skip("no chromium is installed; apt-get install chromium runs this test")
-    command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={profile}", address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    return Page(done.stdout)
+async def browse(chromium: str, address: str, shown: str) -> Page:
+    """The page as the browser has it, as soon as so much is shown."""
+    async with driving(chromium) as browser:
+        page = await browser.window()
+        await page.look(width=1200, height=1600)
+        await page.go(address)
+        await page.until(shown)
+        text = await page.run("document.documentElement.outerHTML")
+        assert browser.complaints == []
+    return Page(text)
 
 
-def test_a_browser_shows_every_image_and_keeps_prompts_text(batch, tmp_path):
-    page = browse(batch.as_uri(), tmp_path / "profile")
+async def test_a_browser_shows_every_image_and_keeps_prompts_text(batch, chromium):
+    page = await browse(chromium, batch.as_uri(), "document.querySelectorAll('.loaded').length === 3")
     assert len(page.with_class("card")) == 6
     assert [image["alt"] for image in page.with_class("loaded")] == ["fox 0", "fox 1", "fox 2"]
     assert len(page.scripts) == 3
 
 
-def test_a_browser_filters_and_enlarges_by_address(batch, tmp_path):
-    page = browse(batch.as_uri() + "#q=FOX&status=stored&view=2", tmp_path / "profile")
+async def test_a_browser_filters_and_enlarges_by_address(batch, chromium):
+    address = batch.as_uri() + "#q=FOX&status=stored&view=2"
+    page = await browse(chromium, address, "document.querySelector('dialog').open")
     assert len(page.with_class("card")) == 3
     [viewer] = [attrs for tag, attrs in page.elements if tag == "dialog"]
     assert "open" in viewer

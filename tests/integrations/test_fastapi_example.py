@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from browser import Browser, Page, chromium
+from browser import Browser, Page, driving
 from web import SMALL, served
 
 from nanobanana_async.emulator import Emulator
@@ -43,7 +43,9 @@ class Studio:
 
 
 @asynccontextmanager
-async def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **emulator: Any) -> AsyncIterator[Studio]:
+async def studio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chromium: str, **emulator: Any
+) -> AsyncIterator[Studio]:
     monkeypatch.syspath_prepend(ROOT)
     from examples.fastapi_app.main import make_app
 
@@ -52,7 +54,7 @@ async def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **emulator: An
         monkeypatch.setenv("NANO_BANANA_API_KEY", "nb_test")
         monkeypatch.setenv("NANO_BANANA_BASE_URL", running.url)
         # The browser goes first: its pages' event streams end with it.
-        async with served(make_app(tmp_path)) as url, chromium(tmp_path / "profile") as browser:
+        async with served(make_app(tmp_path)) as url, driving(chromium) as browser:
             yield Studio(running, browser, f"{url}/")
 
 
@@ -73,9 +75,9 @@ def texts(selector: str) -> str:
     return f"[...document.querySelectorAll('{selector}')].map((element) => element.textContent)"
 
 
-async def test_two_people_at_once_see_their_own_images_and_their_place(tmp_path, monkeypatch):
+async def test_two_people_at_once_see_their_own_images_and_their_place(tmp_path, monkeypatch, chromium):
     """One slot: the other one waits, is told so, and comes next."""
-    async with studio(tmp_path, monkeypatch) as here:
+    async with studio(tmp_path, monkeypatch, chromium) as here:
         ann, bob = [await here.visitor() for _ in "ab"]
         await ask(ann, "a fox")
         await ann.until(card("running"))
@@ -100,8 +102,8 @@ async def test_two_people_at_once_see_their_own_images_and_their_place(tmp_path,
         assert here.browser.complaints == []
 
 
-async def test_a_reload_in_the_middle_finds_the_job_again(tmp_path, monkeypatch):
-    async with studio(tmp_path, monkeypatch) as here:
+async def test_a_reload_in_the_middle_finds_the_job_again(tmp_path, monkeypatch, chromium):
+    async with studio(tmp_path, monkeypatch, chromium) as here:
         ann = await here.visitor()
         await ask(ann, "a fox")
         await ann.until(card("running"))
@@ -117,9 +119,9 @@ async def test_a_reload_in_the_middle_finds_the_job_again(tmp_path, monkeypatch)
         assert here.browser.complaints == []
 
 
-async def test_what_goes_wrong_is_told_in_words(tmp_path, monkeypatch):
+async def test_what_goes_wrong_is_told_in_words(tmp_path, monkeypatch, chromium):
     """A blank prompt, and a generation that fails."""
-    async with studio(tmp_path, monkeypatch, duration=0.05) as here:
+    async with studio(tmp_path, monkeypatch, chromium, duration=0.05) as here:
         ann = await here.visitor()
         await ann.click("#send")
         await ann.until("!document.querySelector('#problem').hidden")
@@ -131,11 +133,11 @@ async def test_what_goes_wrong_is_told_in_words(tmp_path, monkeypatch):
         assert here.browser.complaints == []
 
 
-async def test_a_server_that_stops_leaves_the_page_standing_and_is_not_held_up_by_it(tmp_path):
+async def test_a_server_that_stops_leaves_the_page_standing_and_is_not_held_up_by_it(tmp_path, chromium):
     """It ends cleanly with the page open; the page says so, keeps what was typed, and comes back by itself."""
     with free_port() as port, Emulator(**{**SMALL, "duration": math.inf}).in_thread() as emulator:
         environment = os.environ | {"NANO_BANANA_API_KEY": "nb_test", "NANO_BANANA_BASE_URL": emulator.url}
-        async with chromium(tmp_path / "profile") as browser:
+        async with driving(chromium) as browser:
             ann = await browser.window()
             async with started(port, tmp_path, environment):
                 await ann.go(f"http://127.0.0.1:{port}/")

@@ -53,13 +53,25 @@ def app_of(url: str, *, router: dict[str, Any] | None = None, lifespan: Any = No
     return app
 
 
+class Server(uvicorn.Server):
+    """One that ends when it is told to, instead of looking ten times a second whether it was."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.told_to_exit = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.told_to_exit.wait()
+
+
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[str]:
     """The app on a free port; its URL."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
+    server = Server(config)
     task = asyncio.create_task(server.serve([listening]))
     try:
         while not server.started:
@@ -69,6 +81,7 @@ async def served(app: FastAPI) -> AsyncIterator[str]:
         yield "http://{}:{}".format(*listening.getsockname())
     finally:
         server.should_exit = True
+        server.told_to_exit.set()
         await task
         listening.close()
 

@@ -15,7 +15,7 @@ FOLDER = Path(os.environ["FOLDER"])
 
 
 def shared() -> SQLiteLimiter:
-    """The account's slots, for all four."""
+    """The account's slots, for all workers."""
     return SQLiteLimiter(FOLDER / "slots.db", account="one", lease_seconds=1.5)
 
 

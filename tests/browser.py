@@ -1,4 +1,7 @@
-"""A headless Chromium, driven over its DevTools protocol: pages that click, type, reload, and are waited for."""
+"""A headless Chromium, driven over its DevTools protocol: pages that click, type, reload, and are waited for.
+
+The tests of a session share one, in which each has windows of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ import base64
 import itertools
 import json
 import os
+import re
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +99,14 @@ class Page:
 
 
 class Browser:
-    """The whole of it; `complaints` are errors in any page: exceptions, blocked or broken resources."""
+    """The whole of it; `complaints` are of any page: exceptions, blocked or broken resources, words on the console."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.complaints: list[str] = []
         self._socket = socket
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._contexts: list[str] = []
 
     async def call(self, method: str, session: str | None = None, **params: Any) -> Any:
         number = next(self._numbers)
@@ -110,13 +117,19 @@ class Browser:
 
     async def window(self) -> Page:
         """A browser of somebody else: cookies and storage of its own."""
-        context = (await self.call("Target.createBrowserContext"))["browserContextId"]
+        context = (await self.call("Target.createBrowserContext", disposeOnDetach=True))["browserContextId"]
+        self._contexts.append(context)
         target = await self.call("Target.createTarget", url="about:blank", browserContextId=context)
         attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         page = Page(self, attached["sessionId"])
         for domain in ("Page", "Runtime", "Log"):
             await page.call(f"{domain}.enable")
         return page
+
+    async def close(self) -> None:
+        """Close all its windows."""
+        for context in self._contexts:
+            await self.call("Target.disposeBrowserContext", browserContextId=context)
 
     async def read(self) -> None:
         """Hand out what it says, until it is closed."""
@@ -130,35 +143,53 @@ class Browser:
                     answer.set_result(told["result"])
             elif told["method"] == "Runtime.exceptionThrown":
                 self.complaints.append(json.dumps(told["params"]["exceptionDetails"])[:500])
+            elif told["method"] == "Runtime.consoleAPICalled":
+                self.complaints.append(json.dumps(told["params"]["args"])[:500])
             elif told["method"] == "Log.entryAdded" and told["params"]["entry"]["level"] == "error":
                 self.complaints.append(told["params"]["entry"]["text"])
 
 
-@asynccontextmanager
-async def chromium(profile: Path) -> AsyncIterator[Browser]:
-    """A browser, until the block ends; skipped where there is none."""
+@contextmanager
+def chromium(profile: Path) -> Iterator[str]:
+    """A browser, until the block ends: where to drive it. Skipped where there is none."""
     if CHROMIUM is None:
         if os.environ.get("NANOBANANA_REQUIRE_BROWSER") == "1":
             pytest.fail("no chromium is installed, and NANOBANANA_REQUIRE_BROWSER=1 asks for one")
         pytest.skip("no chromium is installed; apt-get install chromium runs this test")
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(CHROMIUM, *FLAGS.split(), f"--user-data-dir={profile}", stderr=pipe)
-    assert process.stderr is not None
+    said = profile / "said"
+    profile.mkdir(exist_ok=True)
+    with said.open("wb") as stderr:
+        process = subprocess.Popen([CHROMIUM, *FLAGS.split(), f"--user-data-dir={profile}"], stderr=stderr)
     try:
-        async with asyncio.timeout(40), aiohttp.ClientSession() as session:
-            async for line in process.stderr:
-                if b"DevTools listening on " in line:
-                    break
-            address = line.decode().rpartition(" ")[2].strip()
-            async with session.ws_connect(address, max_msg_size=0) as socket:
-                browser = Browser(socket)
-                reading = asyncio.create_task(browser.read())
-                yield browser
-                await browser.call("Browser.close")
-                await reading
+        yield _address(process, said)
     finally:
-        if process.returncode is None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
             process.kill()
-        draining = asyncio.create_task(process.stderr.read())
-        await process.wait()
-        await draining
+            process.wait()
+
+
+def _address(process: subprocess.Popen[bytes], said: Path) -> str:
+    """What it says once it listens."""
+    until = time.monotonic() + 40
+    while process.poll() is None and time.monotonic() < until:
+        if (found := re.search(r"DevTools listening on (\S+)\n", said.read_text(errors="replace"))) is not None:
+            return found[1]
+        time.sleep(0.01)
+    raise RuntimeError(f"the browser did not start: {said.read_text(errors='replace')}")
+
+
+@asynccontextmanager
+async def driving(address: str) -> AsyncIterator[Browser]:
+    """The browser at this address, without anybody else's windows; its own are closed at the end."""
+    async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
+        browser = Browser(socket)
+        reading = asyncio.create_task(browser.read())
+        try:
+            yield browser
+            await browser.close()
+        finally:
+            await socket.close()
+            await reading
