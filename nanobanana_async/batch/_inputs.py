@@ -1,8 +1,8 @@
 """Prompts from a file or standard input, a `Row` at a time.
 
 Strict on purpose: a batch spends money, so whatever is not plainly meant is an `InputError` that names file, line
-and column, and `check_input` reads to the end before anything is spent. Nothing is held: a million rows take the
-memory of one.
+and column, and `check_input` reads to the end before anything is spent. Nothing is held but 8 bytes for a key: else a
+million rows take the memory of one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from .._exceptions import InputError
 from .._models import DEFAULT_MODEL, GenerateRequest, describe_invalid
+from ._keys import KeyHashes
 from ._manifest import MANIFEST_NAMES
 from ._records import (
     FaultError,
@@ -85,6 +86,7 @@ class InputCounts:
     rows: int = 0
     images: int = 0
     by_model: dict[str, ModelCounts] = field(default_factory=dict)
+    keys: KeyHashes = field(default_factory=KeyHashes)
 
     def add(self, request: GenerateRequest) -> None:
         """Count one more request."""
@@ -132,6 +134,8 @@ def check_input(
     counts = InputCounts()
     for row in read_rows(source, defaults=defaults, stdin=stdin):
         counts.add(row.request)
+        if row.key is not None:
+            counts.keys.add(row.key)
     return counts
 
 

@@ -26,6 +26,7 @@ from ..batch import (
     write_manifest,
 )
 from ..batch._inputs import STDIN, spool
+from ..batch._keys import KeyHashes, name_keys
 from ..batch._preflight import TYPICAL_SECONDS
 from ._distributed import coordinator, has_workers, tell_gathered, tell_left
 from ._interrupts import INTERRUPTED, interrupts
@@ -36,11 +37,14 @@ from ._run import OK, SOME_FAILED, Connection, code_of, output_folder, say_error
 from ._terminal import keyboard_interrupts, out, say
 from ._words import counted, told_seconds
 
+SHOWN_KEY = 60  # characters of a key that a warning repeats
+
 
 async def batch(connection: Connection, options: BatchOptions) -> int:
     """Check everything, say what it costs, then run it."""
     with _spooled() if options.source == STDIN else nullcontext() as stdin:
         counts = await asyncio.to_thread(check_input, options.source, defaults=options.defaults(), stdin=stdin)
+        await asyncio.to_thread(_tell_repeated_keys, options, counts.keys, stdin)
         client_of = connection.client if options.dry_run or options.distributed else connection.sharing_client
         opened = client_of(max_concurrency=options.max_concurrency)
         with nullcontext() if options.dry_run else output_folder(options.output):
@@ -160,6 +164,20 @@ async def _check_models(client: Client, options: BatchOptions, wanted: set[str],
                 line=row.line,
                 column="model",
             )
+
+
+def _tell_repeated_keys(options: BatchOptions, keys: KeyHashes, stdin: BinaryIO | None) -> None:
+    number, some = keys.repeated()
+    if not number:
+        return
+    named = [
+        f"{key.key[:SHOWN_KEY]!r} (lines {', '.join(map(str, key.lines))}{', …' if key.times > len(key.lines) else ''})"
+        for key in name_keys(_rows(options, stdin), some)
+    ]
+    more = ", …" if number > len(named) else ""
+    stand = "key stands" if number == 1 else "keys stand"
+    say(f"Warning: {options.source_name}: {number:,} {stand} on more than one line: {', '.join(named)}{more}")
+    say("Each line is drawn; the manifest tells them apart by their index.")
 
 
 # ---- when interrupted

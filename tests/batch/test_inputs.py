@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nanobanana_async._exceptions import InputError, InvalidRequestError
 from nanobanana_async.batch._inputs import ModelCounts, RowDefaults, check_input, read_rows, spool
+from nanobanana_async.batch._keys import MAX_TOLD, KeyHashes, RepeatedKey, name_keys
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -161,6 +162,42 @@ def test_memory_stays_flat(write):
     try:
         assert check_input(source).rows == 10_000
         assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_keys_that_come_twice_are_named_with_their_lines(write):
+    rows = [{"prompt": "a", "key": key} for key in ("cat", "dog", None, "cat", None, "owl", "dog", *["cat"] * 9)]
+    source = write("p.jsonl", "\n".join(map(json.dumps, rows)))
+    number, some = check_input(source).keys.repeated()
+    assert number == 2
+    assert name_keys(read_rows(source), some) == [
+        RepeatedKey("cat", [1, 4, 8, 9, 10], 11),
+        RepeatedKey("dog", [2, 7], 2),
+    ]
+
+
+@given(st.lists(st.text(max_size=2), max_size=60))
+def test_a_key_counts_as_repeated_exactly_when_it_is(keys):
+    hashes = KeyHashes()
+    for key in keys:
+        hashes.add(key)
+    number, some = hashes.repeated()
+    repeated = {key for key in keys if keys.count(key) > 1}
+    assert number == len(repeated)
+    assert some <= {hash(key) for key in repeated}
+    assert len(some) == min(number, MAX_TOLD)
+
+
+def test_keys_take_little_memory():
+    """8 bytes each, and what an array sets aside to grow."""
+    tracemalloc.start()
+    try:
+        hashes = KeyHashes()
+        for number in range(100_000):
+            hashes.add(f"key-{number}")
+        assert hashes.repeated() == (0, frozenset())
+        assert tracemalloc.get_traced_memory()[1] < 100_000 * 10
     finally:
         tracemalloc.stop()
 

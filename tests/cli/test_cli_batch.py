@@ -97,6 +97,24 @@ def test_dedupe_is_counted_before_it_is_done(batch: Run, write: Write, emulator:
     assert emulator.ledger.charged_prompts() == ["a", "b"]
 
 
+def test_keys_that_come_twice_are_told_before_anything_is_spent(
+    run: Run, write: Write, emulator: ThreadedEmulator
+) -> None:
+    """Nothing is overwritten, but whoever joins the manifest by key would mix them up."""
+    rows = '{"prompt": "a", "key": "x"}\n\n{"prompt": "b", "key": "y"}\n{"prompt": "c", "key": "x"}\n'
+    told = run("batch", "-", "-o", "out", *POLLS, stdin=rows.encode())
+    assert emulator.ledger.charges == 0
+    assert "standard input: 1 key stands on more than one line: 'x' (lines 1, 4)\n" in told.err
+    assert "more than one line" not in run("batch", write("p.csv", "key,prompt\nx,a\ny,a\n,b\n,b\n"), "-o", "out").err
+
+
+def test_rows_with_one_key_are_drawn_both(batch: Run, write: Write, emulator: ThreadedEmulator) -> None:
+    """A key is the user's own: it names neither files nor what is the same."""
+    assert batch(write("p.csv", "key,prompt\nx,a\nx,a\n")).code == 0
+    assert [(row["index"], row["key"], row["status"]) for row in manifest()] == [(0, "x", "stored"), (1, "x", "stored")]
+    assert len({row["files"][0] for row in manifest()}) == 2
+
+
 def test_batch_asks_nobody_without_a_terminal(run: Run, write: Write, emulator: ThreadedEmulator) -> None:
     """Scripts say `--yes`, or spend nothing."""
     told = run("batch", write("p.txt", "a\n"), "-o", "out", *POLLS)
