@@ -274,7 +274,7 @@ def _reference(text: str, folder: Path) -> str | Path:
         return text
     path = folder / text
     if not _is_file(path):
-        raise FaultError(f"no image file at {_shown(str(path))}", column="reference_images")
+        raise FaultError(f"no image file at {_shown_end(str(path))}", column="reference_images")
     return path
 
 
@@ -288,3 +288,8 @@ def _is_file(path: Path) -> bool:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _shown_end(path: str) -> str:
+    """A path's file name says more than the folders above it."""
+    return repr(path if len(path) <= _SHOWN else f"…{path[-_SHOWN:]}")

@@ -254,6 +254,12 @@ def test_a_bad_json_line_is_told(write, line):
     assert (error.line, error.column) == (2, column)
 
 
+def test_a_missing_reference_is_named_however_deep_its_folder(write):
+    name = "/".join(["folder"] * 20) + "/no.png"
+    row = json.dumps({"prompt": "a", "reference_images": [name]})
+    assert "folder/no.png'" in str(fault(write("p.jsonl", row + "\n")))
+
+
 CSV_FAULTS = {
     "text,tag\na,b\n": (1, "prompt", "no column is named prompt (found: text, tag)"),
     "prompt,\na,b\n": (1, "2", "this column has no name"),
