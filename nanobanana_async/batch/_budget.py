@@ -84,6 +84,6 @@ class Budget:
             )
         if cost > left:
             raise BudgetExceededError(
-                f"the next request costs {cost} credits, but only {max(0, left)} of the budget of {self.limit} are "
-                "left; run again with a larger --max-credits"
+                f"the next request costs {cost}, but the budget of {self.limit} has only {max(0, left)} left; "
+                "run again with a larger --max-credits"
             )

@@ -76,6 +76,21 @@ def connect_read_only(folder: Path) -> sqlite3.Connection:
             return _readable(path, f"{path.absolute().as_uri()}?mode=ro&immutable=1")
 
 
+def copy_journal(folder: Path, target: Path) -> None:
+    """Copy a batch's journal as it is now into another folder, whether or not the batch runs.
+
+    Raises: JournalError.
+    """
+    path = folder / DB_FILE
+    with (
+        told(path),
+        closing(_opened(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source,
+        closing(_opened(str(target / DB_FILE))) as copy,
+    ):
+        _check_version(source, path)
+        source.backup(copy)
+
+
 @contextmanager
 def told(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into JournalErrors."""

@@ -20,6 +20,8 @@ _CHUNK_ROWS = 1000
 _CHUNK_SIZE = 4 << 20  # characters; reference images as data URIs are megabytes a row
 _INSERT_INPUT = "INSERT INTO input VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_JOB = "INSERT INTO job (idx, model, quantity, surcharge) VALUES (?, ?, ?, ?)"
+_ASKED = "SELECT key, prompt, model, aspect_ratio, quantity, refs FROM input JOIN job USING (idx) WHERE idx = ?"
+_ASKED_NAMES = ("key", "prompt", "model", "aspect ratio", "quantity", "reference images")
 _SEEN = "CREATE TEMP TABLE seen (fingerprint BLOB PRIMARY KEY) WITHOUT ROWID"
 
 
@@ -85,14 +87,21 @@ class Import:
         if found is None:
             return False
         if found[0] != new.fingerprint:
-            raise self._changed(new)
+            raise self._changed(connection, new)
         if found[1:] != (new.line, new.extra):
             connection.execute("UPDATE input SET line = ?, extra = ? WHERE idx = ?", (new.line, new.extra, new.index))
         return True
 
-    def _changed(self, row: StoredRow) -> InputError:
-        reason = "differs from the one this batch was started with; put it back, or use another folder"
-        return self._fault(row, reason)
+    def _changed(self, connection: sqlite3.Connection, row: StoredRow) -> InputError:
+        """The prompt may stand in the input as before, and an option say another model."""
+        _, _, _, key, prompt, aspect_ratio, _, references = row.input
+        _, model, quantity, _ = row.job
+        now = (key, prompt, model, aspect_ratio, quantity, references)
+        before = connection.execute(_ASKED, (row.index,)).fetchone()
+        parts = [name for name, *both in zip(_ASKED_NAMES, now, before, strict=True) if both[0] != both[1]]
+        which = f"in its {', '.join(parts)} " if parts else ""
+        reason = f"differs {which}from the one this batch was started with; put that back, in input and options, "
+        return self._fault(row, f"{reason}or use another folder")
 
     def _unstorable(self, rows: list[StoredRow]) -> InputError:
         row = next(row for row in rows if not all(map(_is_storable, itertools.chain(row.input, row.job))))

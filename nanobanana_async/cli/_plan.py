@@ -6,18 +6,18 @@ what the batch was started with.
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from .._client import Client
+from .._exceptions import JournalError
 from ..batch import BatchRunner, Preflight, Row
 from ..batch._budget import Prices
 from ..batch._inputs import STDIN, InputCounts
-from ..batch._journal_db import DB_FILE
+from ..batch._journal_db import DB_FILE, copy_journal
 from ._options import BatchOptions
 from ._run import BAD_INPUT, OK, SOME_FAILED
 from ._terminal import ask, say
@@ -76,15 +76,14 @@ async def _tried_on_a_copy(client: Client, options: BatchOptions, rows: Iterable
 
 @contextmanager
 def _copy(folder: Path) -> Iterator[Path]:
-    """A folder with a copy of the batch's journal, if there is one."""
+    """A folder with a copy of the batch's journal, if there is one. Raises: JournalError."""
     with tempfile.TemporaryDirectory(prefix="nanobanana-") as scratch:
         if is_known(folder):
-            with (
-                closing(sqlite3.connect(f"{(folder / DB_FILE).absolute().as_uri()}?mode=ro", uri=True)) as source,
-                closing(sqlite3.connect(Path(scratch) / DB_FILE)) as target,
-            ):
-                source.backup(target)
-        yield Path(scratch)
+            copy_journal(folder, Path(scratch))
+        try:
+            yield Path(scratch)
+        except JournalError as error:  # what is wrong with the copy is wrong with the journal
+            raise JournalError(str(error).replace(scratch, str(folder))) from error
 
 
 def _tell(preflight: Preflight) -> None:

@@ -52,7 +52,7 @@ def test_what_does_not_fit_reserves_nothing():
     """And says what is left."""
     budget = Budget(10, spent=4)
     budget.reserve(0, 4)
-    with pytest.raises(BudgetExceededError, match="only 2 of the budget of 10"):
+    with pytest.raises(BudgetExceededError, match="costs 3, but the budget of 10 has only 2 left"):
         budget.reserve(1, 3)
     budget.reserve(2, 2)
     assert (budget.spent, budget.reserved) == (4, 6)

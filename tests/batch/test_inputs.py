@@ -242,7 +242,7 @@ JSON_FAULTS = {
     '{"prompt": "a", "status": "new"}': ("the manifest has its own column of this name", "status"),
     '{"prompt": "a", "reference_images": [1]}': ("must be a list of URLs", "reference_images"),
     '{"prompt": "a", "reference_images": ["no.png"]}': ("no image file at", "reference_images"),
-    '{"prompt": "a", "reference_images": ["' + "A" * 5000 + '"]}': ("no image file at", "reference_images"),
+    '{"prompt": "a", "reference_images": ["' + "A" * 5000 + '/no.png"]}': ("AA/no.png'; fix", "reference_images"),
 }
 
 

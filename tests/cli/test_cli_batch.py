@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +211,44 @@ def test_demo_leaves_another_batch_alone(run: Run, batch: Run, write: Write, emu
     assert told.code == 2
     assert "not a demo" in told.err
     assert [row["prompt"] for row in manifest()] == ["a"]
+
+
+def _of_another_program(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+
+
+def _cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:9000])
+
+
+def _torn_inside(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096 * 3)
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda path: path.write_bytes(b"garbage" * 1000), "no batch's journal or is broken"),
+        (_of_another_program, "another program's database"),
+        (_cut_off, "is broken"),
+        (_torn_inside, "is broken"),
+    ],
+)
+def test_a_journal_that_is_none_is_named(
+    batch: Run, write: Write, emulator: ThreadedEmulator, harm: Callable[[Path], None], told: str
+) -> None:
+    """Not the copy that the costs are told from, and not as a bug; nothing is spent."""
+    journal = Path("out/batch.db")
+    if harm is _of_another_program:
+        journal.parent.mkdir()
+    else:
+        batch(write("p.txt", "a\n"))
+    harm(journal)
+    broken = batch(write("p.txt", "a\nb\n"))
+    assert broken.code == 2
+    assert broken.err.startswith("Error: out/batch.db")
+    assert told in broken.err
+    assert "b" not in emulator.ledger.charged_prompts()

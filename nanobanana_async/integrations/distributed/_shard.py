@@ -192,7 +192,7 @@ def _check(word: str, claim: Claim, cost: int | None) -> None:
             )
         case ("budget", _, left):
             raise BudgetExceededError(
-                f"the next request costs {cost} credits, but only {left} of the budget are left; "
+                f"the next request costs {cost}, but the budget has only {left} left; "
                 "run again with a larger --max-credits"
             )
     raise ForgottenError(f"Redis knows no batch {claim.batch}: it was flushed, or is another server")
