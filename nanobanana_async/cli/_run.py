@@ -33,6 +33,7 @@ from .._exceptions import (
     NotFoundError,
     PayloadTooLargeError,
     PermissionDeniedError,
+    SubmissionUncertainError,
 )
 from .._limiter import Limiter
 from .._polling import PollPlan
@@ -165,6 +166,8 @@ def report(error: NanoBananaError) -> int:
         say(f"(generation {told}{paid})")
     elif told and not isinstance(error, DownloadExpiredError | NotFoundError):
         say(f"Pick it up with: nanobanana get {told} --wait -o DIR")
+    elif isinstance(error, SubmissionUncertainError):
+        say("The balance tells: nanobanana credits")
     elif isinstance(error, BadRequestError):
         say("The models and what they take: nanobanana models")
     return code_of(error)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 from commands import POLLS, Outcome, Running, submit
 
-from nanobanana_async.emulator import ThreadedEmulator
+from nanobanana_async.emulator import Fault, FaultPlan, ThreadedEmulator
 
 
 def test_generate_prints_the_path_of_a_whole_image(run: Callable[..., Outcome], emulator: ThreadedEmulator) -> None:
@@ -22,6 +25,13 @@ def test_generate_prints_the_path_of_a_whole_image(run: Callable[..., Outcome], 
     assert told.err == "queued\ndownloading 1 image\n"
 
 
+def test_generate_needs_no_open_stderr(emulator: ThreadedEmulator) -> None:
+    """Some daemons close what they don't need: then words are dropped, and data is still data."""
+    command = shlex.join([sys.executable, "-m", "nanobanana_async", "generate", "a fox", "-o", "out", *POLLS])
+    told = subprocess.run(["sh", "-c", f"{command} <&- 2>&-"], stdout=subprocess.PIPE, timeout=20, check=True)
+    assert told.stdout.decode().splitlines() == list(map(str, Path("out").iterdir()))
+
+
 @pytest.mark.parametrize("mode", ["sync", "stream"])
 def test_generate_knows_the_other_modes(run: Callable[..., Outcome], emulator: ThreadedEmulator, mode: str) -> None:
     """Whatever the mode, the images are saved."""
@@ -29,6 +39,15 @@ def test_generate_knows_the_other_modes(run: Callable[..., Outcome], emulator: T
     assert told.code == 0
     assert len(told.out.splitlines()) == len(list(Path("out").iterdir())) == 2
     assert ("100 %" in told.err) is (mode == "stream")
+
+
+def test_generate_whose_answer_is_lost_says_where_the_balance_is(
+    run: Callable[..., Outcome], emulator: ThreadedEmulator
+) -> None:
+    """The balance tells whether it is paid, and on a command line a command tells the balance."""
+    emulator.faults = FaultPlan(Fault("submit", "reset_after"))
+    told = run("generate", "a fox", "-o", "out", *POLLS)
+    assert (told.code, told.err.splitlines()[-1]) == (1, "The balance tells: nanobanana credits")
 
 
 def test_generate_as_json_has_files_and_credits(run: Callable[..., Outcome], emulator: ThreadedEmulator) -> None:
