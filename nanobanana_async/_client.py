@@ -20,7 +20,7 @@ from ._addresses import find_base_url
 from ._answers import Model
 from ._calls import OpenCalls
 from ._engine import ClientStatistics, Engine
-from ._exceptions import ConfigurationError
+from ._exceptions import ConfigurationError, InvalidRequestError
 from ._job import Job
 from ._learned import plan_of
 from ._limiter import Limiter
@@ -243,6 +243,8 @@ class Client:
 
         Raises: GenerationTimeoutError after `timeout` seconds, GenerationFailedError, ContentRejectedError.
         """
+        if timeout is not None and not timeout >= 0:
+            raise InvalidRequestError(f"timeout must be 0 seconds, for one look, or more (got {timeout!r})")
         patience = timeout if timeout is not None else self._timeouts.generation_timeout
         watch = (await self._seat_of(generation_id)).watch
         record = await self._calls.run(lambda: watch.until_end(generation_id, timeout=patience, at_once=True))

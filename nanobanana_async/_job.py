@@ -30,6 +30,7 @@ from ._exceptions import (
     DownloadError,
     DownloadExpiredError,
     GenerationTimeoutError,
+    InvalidRequestError,
     JobCancelledError,
     SubmissionUncertainError,
 )
@@ -111,7 +112,7 @@ class Job:
     `.id` names it here; `.generation_id` names it at the service, once it was accepted. `.credits_used` is what the
     service says it took. Jobs of one priority share the slots evenly between their `group`s.
 
-    Raises: ValueError for a priority that is no number.
+    Raises: InvalidRequestError for a priority that is no number, or a timeout that is not above 0.
     """
 
     def __init__(
@@ -126,7 +127,9 @@ class Job:
         ledger: Ledger = NULL_LEDGER,
     ) -> None:
         if math.isnan(priority):
-            raise ValueError("a priority must be a number: nan is neither more nor less urgent than another")
+            raise InvalidRequestError("a priority must be a number: nan is neither more nor less urgent than another")
+        if timeout is not None and not timeout > 0:  # paid, and given up at once; nan would never end
+            raise InvalidRequestError(f"timeout must be seconds above 0 (got {timeout!r})")
         self.id = secrets.token_hex(8)
         self.request = request
         self.mode: Mode = mode

@@ -93,6 +93,32 @@ async def test_patience_that_ends_says_how_to_go_on(online, how):
         assert (await client.wait(caught.value.generation_id)).image_urls
 
 
+@pytest.mark.parametrize("timeout", [0, -1, math.nan])
+async def test_patience_that_can_not_last_is_refused_unpaid(online, timeout):
+    """With none the generation would be paid and given up at once, and nan would look again and again for ever."""
+    async with online() as (emulator, client):
+        for call in (client.generate, client.submit):
+            with pytest.raises(InvalidRequestError, match="timeout must be seconds above 0"):
+                await call("a cat", timeout=timeout)
+        with pytest.raises(InvalidRequestError, match="timeout must be"):
+            client.stream("a cat", timeout=timeout)
+        assert emulator.ledger.charges == 0
+
+
+async def test_no_patience_is_one_look(online):
+    """`wait` with none: nothing is paid by it; less than none is a mistake."""
+    async with online(duration=math.inf) as (emulator, client):
+        job = await client.submit("a cat")
+        await emulator.until(lambda: emulator.ledger.active == 1)
+        generation_id = emulator.ledger.charged()[0].generation_id
+        with pytest.raises(GenerationTimeoutError):
+            await client.wait(generation_id, timeout=0)
+        for timeout in (-1, math.nan):
+            with pytest.raises(InvalidRequestError, match="timeout must be 0 seconds"):
+                await client.wait(generation_id, timeout=timeout)
+        job.cancel()
+
+
 async def test_a_job_whose_wait_timed_out_is_still_running(online):
     """At the service it is."""
     async with online(duration=math.inf) as (_, client):
