@@ -302,7 +302,8 @@ class Client:
     def expected_wait(self, *, priority: float = 0, group: str | None = None) -> float | None:
         """Seconds until a job submitted now would get a slot: from the queue, the slots and how long they are held.
 
-        None while that is not known: before the first generation has ended. A job in the queue tells its `position`.
+        None while nobody can know that: every slot is taken, and no generation of this client has ended yet, however
+        long they run already. A job in the queue tells its `position`, which is always known.
         """
         if self._engine is None:
             return None

@@ -6,8 +6,6 @@ generation has ended. Its methods are plain calls, so that nothing can come betw
 
 from __future__ import annotations
 
-import asyncio
-import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +16,7 @@ from typing import Protocol, cast, runtime_checkable
 from ._admission import Admission, AdmissionStatistics
 from ._exceptions import RateLimitError, ServerBusyError
 from ._gate import Gate, Passage
+from ._line import Line
 from ._retry import Uniform
 from ._scope import Scope
 from ._wire import RateLimit
@@ -91,7 +90,7 @@ class AccountLimiter:
         self._gate = Gate()
         self._gate.width = self._admission.open_limit
         self._clock = clock
-        self._waiters: dict[asyncio.Future[None], float] = {}  # until when, should nothing change before
+        self._line: Line[_AccountSlot] = Line(self._take, self._next_change)
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -99,14 +98,13 @@ class AccountLimiter:
         return f"<AccountLimiter [slots: {now.running + now.submitting + now.forsaken}/{limit}]>"
 
     async def acquire(self, *, priority: float = 0) -> Slot:
-        """Wait for a slot. Cancelled while waiting, it has taken none."""
-        while not self._admission.admit(self._clock()):
-            await self._change()
-        return _AccountSlot(self)
+        """Wait for a slot: more urgent ones first, then older ones. Cancelled while waiting, it has taken none."""
+        slot = None if self._line else self._take()
+        return slot if slot is not None else await self._line.wait(priority)
 
     def try_acquire(self) -> Slot | None:
         """A slot, if there is one that nobody waits for."""
-        return _AccountSlot(self) if not self._waiters and self._admission.admit(self._clock()) else None
+        return None if self._line else self._take()
 
     @asynccontextmanager
     async def slot(self, *, priority: float = 0) -> AsyncIterator[Slot]:
@@ -129,38 +127,19 @@ class AccountLimiter:
     async def aclose(self) -> None:
         """Nothing to close: the slots live in memory."""
 
-    async def _change(self) -> None:
-        """Until there may be a slot, because of an answer or of time alone."""
-        loop, now = asyncio.get_running_loop(), self._clock()
-        changed: asyncio.Future[None] = loop.create_future()
-        moment = self._next_change(now)
-        alarm = loop.call_later(moment - now, _wake, changed) if moment < math.inf else None
-        self._waiters[changed] = moment
-        try:
-            await changed
-        finally:
-            del self._waiters[changed]
-            if alarm is not None:
-                alarm.cancel()
+    def _take(self) -> _AccountSlot | None:
+        return _AccountSlot(self) if self._admission.admit(self._clock()) else None
 
-    def _next_change(self, now: float) -> float:
+    def _next_change(self) -> float | None:
+        now = self._clock()
         moment = self._admission.next_change(now)
-        return math.inf if moment is None else moment
+        return None if moment is None else moment - now
 
     def _changed(self) -> None:
-        """An answer was heard: whoever waits for longer than need be looks again."""
+        """An answer was heard: there may be a slot."""
         self._gate.width = self._admission.open_limit
-        if self._waiters:
-            now = self._clock()
-            moment = self._next_change(now)
-            for waiter, until in self._waiters.items():
-                if moment <= now or moment < until:
-                    _wake(waiter)
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+        if self._line:
+            self._line.serve()
 
 
 class _AccountSlot:

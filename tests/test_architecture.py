@@ -16,7 +16,7 @@ import nanobanana_async
 PACKAGE = Path(nanobanana_async.__file__).parent
 LAYERS = (
     ("_version", "_exceptions", "_leftovers", "_known", "emulator"),
-    ("_sse", "_retry", "_images", "_addresses", "_partfile", "_durations", "_pace", "_gate", "_ranking"),
+    ("_sse", "_retry", "_images", "_addresses", "_partfile", "_durations", "_pace", "_gate", "_ranking", "_line"),
     ("_models", "_lenient", "_queue", "_calls"),
     ("_answers",),
     ("_wire", "_polling", "_references", "_part"),

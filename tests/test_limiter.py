@@ -43,9 +43,9 @@ async def full(limiter: AccountLimiter, limit: int) -> list[Slot]:
     return slots
 
 
-async def waiter(limiter: AccountLimiter) -> asyncio.Task[Slot]:
+async def waiter(limiter: AccountLimiter, priority: float = 0) -> asyncio.Task[Slot]:
     """Somebody who waits for a slot by now."""
-    task = asyncio.create_task(limiter.acquire())
+    task = asyncio.create_task(limiter.acquire(priority=priority))
     await wait_all_tasks_blocked()
     return task
 
@@ -94,7 +94,7 @@ async def test_a_cancelled_waiter_has_taken_nothing(clock: Clock) -> None:
         await waiting
     slot.release()
     assert limiter.statistics().submitting == limiter.statistics().running == 0
-    assert not limiter._waiters
+    assert not limiter._line
 
 
 async def test_a_waiter_cancelled_while_it_is_woken_passes_the_slot_on(clock: Clock) -> None:
@@ -107,6 +107,34 @@ async def test_a_waiter_cancelled_while_it_is_woken_passes_the_slot_on(clock: Cl
     await second
     assert limiter.statistics().submitting == 1
     assert first.cancelled()
+
+
+async def test_the_most_urgent_goes_first_then_the_oldest(clock: Clock) -> None:
+    """Several clients may share a limiter; one that was passed over is not sent to the end."""
+    limiter = limiter_of(clock)
+    (slot,) = await full(limiter, 1)
+    waiting = {name: await waiter(limiter, priority) for name, priority in (("a", 0), ("b", 0), ("c", 5), ("d", -1))}
+    for expected in "cabd":
+        slot.release()
+        await wait_all_tasks_blocked()
+        (name,) = [name for name, task in waiting.items() if task.done()]
+        assert name == expected
+        slot = await waiting.pop(name)
+        slot.accepted(RateLimit(limit=1))
+    assert not limiter._line
+
+
+async def test_who_comes_late_does_not_slip_in(clock: Clock) -> None:
+    """A slot is given to who waits in the moment that it is free, whoever runs first then."""
+    limiter = limiter_of(clock)
+    (slot,) = await full(limiter, 1)
+    waiting = await waiter(limiter)
+    slot.release()
+    late = asyncio.create_task(limiter.acquire(priority=9))
+    assert limiter.try_acquire() is None
+    await wait_all_tasks_blocked()
+    assert (waiting.done(), late.done()) == (True, False)
+    late.cancel()
 
 
 async def test_time_alone_lets_a_waiter_go(clock: Clock) -> None:

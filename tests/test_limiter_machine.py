@@ -26,7 +26,8 @@ class LimiterMachine(RuleBasedStateMachine):
         self.limiter = AccountLimiter(
             max_concurrency=ceiling, clock=lambda: self.now, uniform=lambda low, high: (low + high) / 2
         )
-        self.waiting: list[asyncio.Task[Slot]] = []
+        self.waiting: list[asyncio.Task[Slot]] = []  # the next one first
+        self.priorities: dict[asyncio.Task[Slot], int] = {}
         self.submitting: list[Slot] = []
         self.running: list[Slot] = []
         self.deadlines: list[float] = []
@@ -43,16 +44,20 @@ class LimiterMachine(RuleBasedStateMachine):
                 await asyncio.sleep(0)
 
         self.runner.run(turn())
-        served = [task for task in self.waiting if task.done()]
-        self.waiting = [task for task in self.waiting if not task.done()]
-        self.submitting += [task.result() for task in served if not task.cancelled()]
+        asked = [task for task in self.waiting if not task.cancelled()]
+        self.waiting = [task for task in asked if not task.done()]
+        served = asked[: len(asked) - len(self.waiting)]
+        self.submitting += [task.result() for task in served]  # which fails unless they were the first
 
-    @rule(count=st.integers(1, 3))
-    def acquire(self, count: int) -> None:
+    @rule(priorities=st.lists(st.integers(0, 2), min_size=1, max_size=3))
+    def acquire(self, priorities: list[int]) -> None:
         """So many more wait."""
-        loop = self.runner.get_loop()
-        self.waiting += [loop.create_task(self.limiter.acquire()) for _ in range(count)]
-        self.settle()
+        for priority in priorities:
+            task = self.runner.get_loop().create_task(self.limiter.acquire(priority=priority))
+            self.priorities[task] = priority
+            self.waiting.append(task)
+            self.settle()
+            self.waiting.sort(key=lambda task: -self.priorities[task])
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), also_released=st.booleans())
@@ -137,7 +142,7 @@ class LimiterMachine(RuleBasedStateMachine):
     def nobody_waits_for_what_is_there(self) -> None:
         room = self.limiter._admission.available(self.now)
         assert not self.waiting or room == 0
-        assert len(self.limiter._waiters) == len(self.waiting)
+        assert len(self.limiter._line) == len(self.waiting)
         taken = len(self.running) + len(self.submitting)
         assert taken + room <= max(taken, self.ceiling or math.inf)
 
