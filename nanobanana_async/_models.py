@@ -23,6 +23,7 @@ _ASPECT_RATIO = re.compile(r"default|auto|[1-9]\d{0,2}:[1-9]\d{0,2}")
 class GenerateRequest(BaseModel):
     """What to draw.
 
+    A prompt is sent as it is: the service documents no limit (others that call it cut at 8,000 characters).
     `model` and `aspect_ratio` left at None are the service's own defaults. `quantity` is the number of images
     (the service clamps it to the account's maximum). `reference_images` takes https URLs, data URIs, paths,
     bytes and PIL images; with any of them the request is image-to-image.
