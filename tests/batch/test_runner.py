@@ -11,7 +11,15 @@ from PIL import Image
 from running import KEY, Events, Relay, manifest, run, runner, statuses
 from watched import Watched
 
-from nanobanana_async import AccountLimiter, Backoff, Client, GenerateRequest, InputError, RetryPolicy
+from nanobanana_async import (
+    AccountLimiter,
+    Backoff,
+    Client,
+    GenerateRequest,
+    InputError,
+    InvalidRequestError,
+    RetryPolicy,
+)
 from nanobanana_async.batch import BatchRunner, JobState, read_rows
 from nanobanana_async.emulator import Fault, FaultPlan
 
@@ -212,11 +220,12 @@ async def test_the_manifest_of_a_run_that_was_left_has_all_that_is_known(online,
 
 
 async def test_a_job_that_can_not_be_made_ends_the_run(online, tmp_path):
-    """With the error itself, and with all rows where they were."""
+    """The summary has the error itself; all rows are where they were."""
     async with online() as (_, client), runner(client, tmp_path, priority=float("nan")) as batch:
         await batch.add(["a cat", "a dog"])
-        with pytest.raises(ValueError, match="priority must be a number"):
-            await batch.run()
+        summary = await batch.run()
+        assert isinstance(summary.stopped_by, InvalidRequestError)
+        assert "priority must be a number" in str(summary.stopped_by)
         assert statuses(tmp_path) == {"pending": 2}
 
 
