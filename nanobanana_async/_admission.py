@@ -182,8 +182,11 @@ class Admission:
             scope = judge.scope
             self._questions.looked = True
             known.seen += seen_at < known.acceptances
-            judge.seen_running(rate_limit.active, open_requests=self.open_requests + 1)  # this look has just closed
+            opened = self.open_requests + 1  # this look has just closed
+            judge.seen_running(rate_limit.active, open_requests=opened)
             self._judged(scope, now)
+            if judge.grown_suspicious(rate_limit.active, open_requests=opened, running=self._running):
+                self._questions.hasten(now)
         self.observed(rate_limit, now)
         if known.seen_beyond_limit:
             scope = judge.scope
@@ -234,7 +237,7 @@ class Admission:
         """`facts` without the counts of looks that settle nothing any more: where these differ, others should know."""
         facts = self.facts()
         if self._judge.scope is not None:
-            facts["known"]["seen"] = facts["judge"]["counted"] = 0
+            facts["known"]["seen"] = facts["judge"]["counted"] = facts["judge"]["hidden"] = 0
         if self._questions.subject != "scope":
             facts["questions"]["looked"] = False
         return facts

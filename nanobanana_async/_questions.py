@@ -5,7 +5,8 @@ waiting:
 
 * a limit was told, but not what holds a slot: soon, once a look has shown that what we count as running does run. At
   a limit of 1 after a second, because request scope would give most there; at others, where looks tell by themselves,
-  after a minute. Each no that may have been a collision waits four times as long;
+  after a minute, or at once when they make request scope likely. Each no that may have been a collision waits four
+  times as long;
 * a limit was told: whether it was raised, twice an hour;
 * a limit was found from refusals: after 30 s, then twice an hour;
 * others hold slots: after 30 s, doubling with each no up to 4 minutes.
@@ -61,6 +62,11 @@ class Questions:
         if self.subject == "scope" and limit == 1:
             self.hold_off = SCOPE_HOLD_OFF_AT_ONE
         self.ask_at = None if limit is None else now + self.hold_off
+
+    def hasten(self, now: float) -> None:
+        """Looks make it likely that only open requests hold a slot."""
+        if self.subject == "scope" and self.ask_at is not None:
+            self.ask_at = min(self.ask_at, now)
 
     def scope_known(self, now: float) -> None:
         """Answers told it: nothing is left to ask about it."""

@@ -13,6 +13,9 @@ long as nobody has looked, so a submission beyond the limit that is accepted pro
 * headers that count more active than we have requests open, twice: generation scope;
 * a submission that meets 429 while no other request of ours is open and some generation runs: generation scope.
 
+A count that is no higher than the requests we have open, while more of our generations should run, proves nothing: some
+may have ended unseen. After `SUSPICIONS` such looks in a row it is worth asking at once.
+
 Where others use the account too, their requests may look like ours, so that no judgement is final: a refused look
 always says request scope, and submissions refused with nothing else open contradict it; after `CONTRADICTIONS` of
 them in a row the scope is unknown again. One that the user set is never judged.
@@ -26,6 +29,7 @@ from typing import Literal, TypeAlias
 Scope: TypeAlias = Literal["generation", "request"]
 
 CONTRADICTIONS = 3  # collisions with other processes look like contradictions, but seldom come in a row
+SUSPICIONS = 4  # looks in a row; of what has ended unseen, others would tell by then
 SIGHTINGS = 2  # of a count that fits one scope only: an end may fall between the record and the header
 
 
@@ -37,6 +41,7 @@ class ScopeJudge:
     set_by_user: bool = False
     uncounted: int = 0
     counted: int = 0
+    hidden: int = 0  # looks in a row that counted none of our other generations
     contradictions: int = 0
 
     def look_refused(self) -> None:
@@ -53,6 +58,17 @@ class ScopeJudge:
             self._settle("request")
         elif self.scope is None and self.counted >= SIGHTINGS:
             self._settle("generation")
+
+    def grown_suspicious(self, active: int | None, *, open_requests: int, running: int) -> bool:
+        """The same look, while so many of ours should run: whether it makes request scope likely."""
+        if self.scope is not None or active is None:
+            return False
+        if active > open_requests:
+            self.hidden = 0
+        elif active < running:
+            self.hidden += 1
+            return self.hidden == SUSPICIONS
+        return False
 
     def seen_beyond_limit(self) -> None:
         """More generations ran at one moment than the limit of that moment."""
@@ -73,7 +89,7 @@ class ScopeJudge:
         self.contradictions = 0
 
     def _settle(self, scope: Scope) -> None:
-        self.uncounted = self.counted = self.contradictions = 0
+        self.uncounted = self.counted = self.hidden = self.contradictions = 0
         if not self.set_by_user:
             self.scope = scope
 

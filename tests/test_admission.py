@@ -19,7 +19,7 @@ from nanobanana_async import RateLimit
 from nanobanana_async._admission import Admission
 from nanobanana_async._cooldown import MAX_RETRY_AFTER
 from nanobanana_async._known import MOST_TRIED
-from nanobanana_async._questions import MAX_HOLD_OFF, OTHERS_HOLD_OFF
+from nanobanana_async._questions import MAX_HOLD_OFF, OTHERS_HOLD_OFF, SCOPE_HOLD_OFF
 from nanobanana_async._scope import Scope
 
 Announce: TypeAlias = Literal["always", "refusals", "never"]
@@ -230,6 +230,17 @@ def test_a_scope_that_the_looks_told_is_not_asked_for() -> None:
         admission.looked(told, now, running=True, seen_at=admission.acceptances)
     assert admission.statistics(2.0).scope == "generation"
     assert admission.next_change(3.0) == 2.0 + MAX_HOLD_OFF
+
+
+def test_a_scope_that_looks_make_likely_is_asked_for_at_once_but_no_more_often() -> None:
+    """Four looks count one active where two run: it is asked now; a no that tells nothing waits longer all the same."""
+    admission, told = new_admission(), RateLimit(limit=2, active=1)
+    run_some(admission, 2, told=told)
+    for now in (1.0, 2.0, 3.0, 4.0):
+        assert admission.available(now) == 0
+        admission.looked(told, now, running=True, seen_at=admission.acceptances)
+    assert admission.available(4.0) == 1
+    assert refused_questions(admission, RateLimit(limit=2), 2, alone=False) == [4.0, 4 * SCOPE_HOLD_OFF]
 
 
 def test_a_question_that_may_have_collided_is_asked_again_four_times_as_late() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nanobanana_async._scope import CONTRADICTIONS, ScopeJudge
+from nanobanana_async._scope import CONTRADICTIONS, SUSPICIONS, ScopeJudge
 
 
 def test_a_refused_look_is_request_scope() -> None:
@@ -45,6 +45,18 @@ def test_more_active_than_we_have_requests_open_is_generation_scope_when_seen_tw
         judge.seen_running(active, open_requests=1)
         seen.append(judge.scope)
     assert seen == [None, None, None, "generation"]
+
+
+def test_looks_that_count_none_of_the_others_make_request_scope_likely_once() -> None:
+    """So many in a row; one that counts more than the open requests begins anew, one that could not tell is skipped."""
+    judge = ScopeJudge()
+    assert not any(judge.grown_suspicious(1, open_requests=1, running=2) for _ in range(SUSPICIONS - 1))
+    assert not judge.grown_suspicious(2, open_requests=1, running=2)
+    for active, running in ((1, 2), (1, 1), (None, 2), (1, 2), (1, 2)):
+        assert not judge.grown_suspicious(active, open_requests=1, running=running)
+    assert judge.grown_suspicious(1, open_requests=1, running=2)
+    assert not judge.grown_suspicious(1, open_requests=1, running=2)
+    assert judge.scope is None
 
 
 @pytest.mark.parametrize(("alone", "running", "scope"), [(True, 1, "generation"), (False, 1, None), (True, 0, None)])

@@ -87,6 +87,19 @@ async def test_request_scope_that_no_answer_shows_is_asked_for(online):
         assert emulator.ledger.charges == 4
 
 
+async def test_request_scope_that_looks_make_likely_is_asked_for_at_once(online):
+    """At a limit of 3, each look counting itself alone: nobody waits for the minute that such a question else waits."""
+    fields = {"scope": "request", "limit": 3, "counts_itself": True, "duration": math.inf, "latency": 0.001}
+    async with online(**fields) as (emulator, client):
+        jobs = [await client.submit(f"cat {number}") for number in range(8)]
+        await emulator.until(lambda: emulator.ledger.active == 8)
+        assert client.statistics().scope == "request"
+        emulator.finish()
+        await asyncio.gather(*(job.result() for job in jobs))
+        assert emulator.ledger.refusals.total() <= 1
+        assert emulator.ledger.charges == 8
+
+
 async def test_generation_scope_at_a_limit_of_one_is_asked_for_once(online):
     """The question meets the only 429; no more follow, and every job is paid once."""
     ahead = 0.0
