@@ -55,7 +55,7 @@ async def test_request_scope_is_found_and_fills_the_server(online, caplog):
     async with online(scope="request", limit=1, capacity=8, latency=0.002, duration=0.1) as (emulator, client):
         await generate_all(client, 80)
         assert emulator.ledger.peak_active == 8
-        assert emulator.ledger.refusals.total() <= 10  # most of them on a machine that does other things
+        assert emulator.ledger.refusals.total() <= 16  # 2 or 3, and more on a machine that does other things
         assert emulator.ledger.charges == 80
         assert client.statistics().scope == "request"
     told = [record.getMessage() for record in caplog.records if "what holds a slot" in record.getMessage()]
@@ -92,11 +92,10 @@ async def test_request_scope_that_looks_make_likely_is_asked_for_at_once(online)
     fields = {"scope": "request", "limit": 3, "counts_itself": True, "duration": math.inf, "latency": 0.001}
     async with online(**fields) as (emulator, client):
         jobs = [await client.submit(f"cat {number}") for number in range(8)]
-        await emulator.until(lambda: emulator.ledger.active == 8)
-        assert client.statistics().scope == "request"
+        await emulator.until(lambda: emulator.ledger.active == 8 and client.statistics().scope == "request")
         emulator.finish()
         await asyncio.gather(*(job.result() for job in jobs))
-        assert emulator.ledger.refusals.total() <= 1
+        assert emulator.ledger.refusals.total() <= 2  # a look may have been open beside the question
         assert emulator.ledger.charges == 8
 
 
