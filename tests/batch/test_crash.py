@@ -6,11 +6,13 @@ import asyncio
 import random
 
 import pytest
+import pytest_asyncio
 from crashing import Nursery, compare, work
 
 from nanobanana_async.batch import Journal
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROWS = 5
 SERVICE = {"limit": 3, "duration": 0.03, "image_size": 48, "image_format": "png", "credits": 100}
 
@@ -40,8 +42,9 @@ JUDGED = {
 }
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def nursery():
+    """One for all tests: what it imports takes longer than some of them."""
     async with Nursery() as nursery:
         yield nursery
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from processes import Nursery, Work, ended, find, is_settled
 from servers import RedisServer
 
@@ -14,7 +16,15 @@ from nanobanana_async.emulator import Emulator
 
 LIMIT = 4
 ROWS = 12  # of each process
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 SHORT = {"lease_seconds": 2.0, "submit_seconds": 2.0}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def nursery() -> AsyncIterator[Nursery]:
+    """One for all tests: what it imports takes longer than some of them."""
+    async with Nursery() as nursery:
+        yield nursery
 
 
 def works(store: str, url: str, tmp_path: Path, names: str, **more: Any) -> list[Work]:
@@ -23,10 +33,10 @@ def works(store: str, url: str, tmp_path: Path, names: str, **more: Any) -> list
 
 
 @pytest.mark.parametrize("place", ["sqlite", "redis"], indirect=True)
-async def test_two_of_four_processes_are_killed(place: str, tmp_path: Path) -> None:
+async def test_two_of_four_processes_are_killed(nursery: Nursery, place: str, tmp_path: Path) -> None:
     """Never above the limit, hardly a refusal; what they had running is looked at by the others, and paid once."""
     service = {"limit": LIMIT, "duration": 0.25, "sigma": 0.2, "image_size": 32, "image_format": "png"}
-    async with Emulator(**service) as emulator, Nursery() as nursery, asyncio.timeout(60):
+    async with Emulator(**service) as emulator, asyncio.timeout(60):
         workers = await nursery.start(*works(place, emulator.url, tmp_path, "abcd"))
         await emulator.until(lambda: emulator.ledger.charges >= 16 and is_settled(emulator.ledger, LIMIT))
         for worker in workers[:2]:
@@ -48,7 +58,7 @@ async def test_two_of_four_processes_are_killed(place: str, tmp_path: Path) -> N
     assert all(emulator.ledger.find(identity).state == "completed" for identity in left)
 
 
-async def test_a_process_that_was_suspended_for_too_long_gets_its_slots_back(tmp_path: Path) -> None:
+async def test_a_process_that_was_suspended_for_too_long_gets_its_slots_back(nursery: Nursery, tmp_path: Path) -> None:
     """Ctrl-Z: others look after what it had running, and it goes on where it was.
 
     It may have stopped in the middle of a turn, with the file locked.
@@ -56,7 +66,6 @@ async def test_a_process_that_was_suspended_for_too_long_gets_its_slots_back(tmp
     store = str(tmp_path / "slots.db")
     async with (
         Emulator(limit=2, duration=0.2, image_size=32, image_format="png") as emulator,
-        Nursery() as nursery,
         asyncio.timeout(60),
     ):
         workers = await nursery.start(*works(store, emulator.url, tmp_path, "ab", alone_after=0.5))
@@ -71,11 +80,12 @@ async def test_a_process_that_was_suspended_for_too_long_gets_its_slots_back(tmp
     assert found.statuses == {"stored": 2 * ROWS}
 
 
-async def test_redis_forgets_everything_in_the_middle(redis_server: RedisServer, tmp_path: Path) -> None:
+async def test_redis_forgets_everything_in_the_middle(
+    nursery: Nursery, redis_server: RedisServer, tmp_path: Path
+) -> None:
     """The run goes on, and at no time more than the limit runs."""
     async with (
         Emulator(limit=LIMIT, duration=0.2, image_size=32, image_format="png") as emulator,
-        Nursery() as nursery,
         asyncio.timeout(60),
     ):
         workers = await nursery.start(*works(redis_server.url, emulator.url, tmp_path, "abc"))
