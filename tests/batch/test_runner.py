@@ -474,7 +474,7 @@ async def test_rows_that_wait_for_their_turn_hold_no_slot(online, tmp_path):
 async def test_somebodys_job_beside_a_batch_gets_the_next_free_slot(online, tmp_path):
     """It waits behind no row, however many there are."""
     async with online(limit=2, duration=0.01) as (emulator, client), runner(client, tmp_path) as batch:
-        await batch.add(f"cat {number}" for number in range(200))
+        await batch.add(f"cat {number}" for number in range(100))
         running, late = asyncio.create_task(batch.run()), []
         await emulator.until(lambda: emulator.ledger.charges > 5)
         for number in range(10):

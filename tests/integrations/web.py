@@ -7,11 +7,12 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Annotated, Any
 
 import aiohttp
 import uvicorn
-from fastapi import FastAPI, Header, HTTPException
+from fastapi import APIRouter, FastAPI, Header, HTTPException
 
 from nanobanana_async import AccountLimiter, Backoff, RetryPolicy
 from nanobanana_async.emulator import Emulator
@@ -49,8 +50,14 @@ def app_of(url: str, *, router: dict[str, Any] | None = None, lifespan: Any = No
     }
     app = FastAPI(lifespan=nanobanana_lifespan(lifespan, **{**settings, **options}))
     add_error_handlers(app)
-    app.include_router(generations_router(**(router or {"auth": caller})))
+    app.include_router(generations_router(**router) if router else usual_router())
     return app
+
+
+@cache
+def usual_router() -> APIRouter:
+    """Made once: to work out its routes takes as long as many a test."""
+    return generations_router(auth=caller)
 
 
 class Server(uvicorn.Server):
