@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -20,12 +21,20 @@ Online: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Emulator, Cl
 settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else runs
 settings.load_profile("untimed")
 
+MORE_WORKERS = 2  # than processors for `-n auto`: tests wait for timers and other processes more than they compute
 KEY = "nb_test"
 IN_A_HURRY: dict[str, Any] = {
     "poll": 0.01,
     "retry": RetryPolicy(backoff=Backoff(initial_delay=0.01, max_delay=0.05)),
 }
 SMALL: dict[str, Any] = {"duration": 0.015, "retry_after": 0.01, "image_size": 48, "image_format": "png"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """The number for `-n auto`; None leaves it to the environment."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else usable + MORE_WORKERS
 
 
 @pytest.fixture

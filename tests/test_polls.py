@@ -39,7 +39,7 @@ async def test_waits_by_id_share_the_ceiling_of_the_plan(online):
     """However many are begun at once."""
     plan = LearnedPlan(max_polls_per_second=40.0)
     async with online(limit=10, duration=0.01, client={"poll": plan}) as (emulator, client):
-        names = [(await client.generate(f"cat {number}")).id for number in range(10)]
+        names = [made.id for made in await asyncio.gather(*map(client.generate, map("cat {}".format, range(10))))]
         looks, began = emulator.ledger.requests["GET /generate"], asyncio.get_running_loop().time()
         await asyncio.gather(*(client.wait(name) for name in names * 2))
         assert emulator.ledger.requests["GET /generate"] == looks + 20
