@@ -175,10 +175,11 @@ async def test_a_limit_raised_silently_is_found_after_the_hold_off(online):
 
 async def test_a_limit_lowered_during_a_run_is_kept(online):
     """What runs is left alone; nothing new goes out until there is room under the new limit."""
-    async with online(limit=6, duration=0.05) as (emulator, client):
+    async with online(limit=6, duration=math.inf) as (emulator, client):
         first = asyncio.create_task(generate_all(client, 12))
         await emulator.until(lambda: emulator.ledger.active == 6)
-        emulator.account("nb_test").limit = 2
+        emulator.account("nb_test").limit, emulator.duration = 2, 0.05
+        emulator.finish()
         await emulator.until(lambda: emulator.ledger.active <= 2)
         emulator.ledger.peak_active = emulator.ledger.active
         await first
