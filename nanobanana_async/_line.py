@@ -36,11 +36,10 @@ class Line(Generic[S]):
         return len(self._waiting)
 
     async def wait(self, priority: float) -> S:
-        """Stand in line, after `take` gave none. Cancelled while waiting, it has taken nothing."""
+        """Stand in line. Cancelled while waiting, it has taken nothing."""
         granted: asyncio.Future[S] = asyncio.get_running_loop().create_future()
         insort(self._waiting, (-priority, next(self._arrivals), granted))
-        if self._alarm is None:
-            self._set_alarm(self._next_change())
+        self.serve()
         try:
             return await granted
         except BaseException:
