@@ -54,6 +54,8 @@ class Turn(Entries):
         self._expire(set(dead) - {self._me})
         if lost or me is None or not me.confirmed:
             self._assert(list(known.held_by(self._me)) if known is not None else [])
+            if me is not None:
+                me.batch = 0  # what it told in a turn that it did not hear of is undone by that: it is told again
         self._be_heard(address)
 
     def batch(self, number: int) -> bool:

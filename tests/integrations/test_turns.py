@@ -376,6 +376,19 @@ def test_a_turn_whose_end_was_not_heard_of_is_told_once(store: Store) -> None:
     assert store.book.facts["known"]["refusals"] == 1
 
 
+def test_what_was_told_to_a_new_book_without_an_answer_is_told_again(store: Store) -> None:
+    """Its leases are asserted again by then, as they were before; a slot would be taken for ever."""
+    one = Process("one")
+    one.want()
+    store.turn(one)
+    [token] = one.slots
+    del one.slots[token]
+    one.news.append(partial(Turn.forsake, token=token, state=LeaseState.SUBMITTING, seconds=20.0))
+    store.text = None
+    store.turn(one, heard=False)
+    assert store.turn(one).leases[token].until is not None
+
+
 @pytest.mark.parametrize("text", ["", "no book", "[]", '{"epoch": 1}'])
 def test_a_book_that_cannot_be_read_counts_as_lost(text: str) -> None:
     """Whoever wrote it."""
