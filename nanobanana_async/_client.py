@@ -183,6 +183,13 @@ class Client:
         """Queue a Job that you made yourself, with a ledger or a destination of its own. Raises: QueueFullError."""
         await self._started().scheduler.enqueue(job, wait_for_room=wait_for_room)
 
+    def enqueue_nowait(self, job: Job) -> None:
+        """The same at once, also in a callback of the loop; in a full queue it stands outside until there is room.
+
+        For those who queue a job when another has got on, as a batch does: many at once would know no bound.
+        """
+        self._started().scheduler.enqueue_nowait(job)
+
     def map(
         self,
         prompts: Prompts,

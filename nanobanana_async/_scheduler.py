@@ -145,6 +145,13 @@ class Scheduler:
             self._check_open()
             if self._room.full:
                 raise self._full(job)
+        place = self.enqueue_nowait(job)
+        if place is not None:
+            await self._wait_for(place, job)
+
+    def enqueue_nowait(self, job: Job) -> asyncio.Future[None] | None:
+        """Add a job; where there is no room in the queue, what to wait for: it is done when there is."""
+        self._check_open()
         place = self._room.enter(job, priority=job.priority)
         self._queue.push(job, priority=job.priority, group=job.group)
         job.scheduled(self)
@@ -152,8 +159,7 @@ class Scheduler:
         if not self._start_at_once():
             self._work.set()
             self._ask_for(job)
-        if place is not None:
-            await self._wait_for(place, job)
+        return place
 
     def ahead(self, job: Job) -> int | None:
         """How many go before a job; None when it does not wait."""
@@ -219,9 +225,12 @@ class Scheduler:
     def _start_at_once(self) -> bool:
         """Start the one job that is queued, if it need not wait for anything: so the dispatcher may sleep on.
 
-        It is the only one: the dispatcher is out of work, and has not been told of any since.
+        It is the only one: the dispatcher is out of work, and has not been told of any since. In a callback of the
+        loop, outside of any task, anyio makes no scope: then the dispatcher starts it.
         """
         if not self._out_of_work or self._work.is_set() or self._beginning >= STARTS or not self._queue:
+            return False
+        if asyncio.current_task() is None:
             return False
         try:
             slot = self._try_slot()

@@ -102,6 +102,22 @@ async def test_a_job_cancelled_while_it_waits_for_room_is_never_sent(online, new
         assert emulator.ledger.charged_prompts() == ["runs", "waits"]
 
 
+async def test_a_job_is_queued_at_once_also_outside_of_the_room_and_of_any_task(online, new_job):
+    """Whoever can't wait, such as a callback of the loop, need not; nobody else is let in for that."""
+    async with online(duration=math.inf, client={"max_queued": 1}) as (emulator, client):
+        jobs = [new_job(name) for name in ("runs", "waits", "is outside")]
+        for job in jobs:
+            asyncio.get_running_loop().call_soon(client.enqueue_nowait, job)
+        await emulator.until(lambda: emulator.ledger.active == 1)
+        assert client.statistics().queued == 1
+        with pytest.raises(QueueFullError):
+            await client.submit("one more", wait_for_room=False)
+        emulator.duration = 0.005
+        emulator.finish()
+        await results_of(jobs)
+        assert emulator.ledger.charged_prompts() == ["runs", "waits", "is outside"]
+
+
 async def test_room_for_nobody_is_refused():
     """A queue without a place would wait forever; nobody knows what is more urgent than nan."""
     with pytest.raises(ConfigurationError, match="max_queued"):

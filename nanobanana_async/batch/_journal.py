@@ -137,15 +137,18 @@ class Journal:
         """
         await self._run(steps.withdrawn, index)
 
-    async def accepted(
+    def accepted(
         self,
         index: int,
         generation_id: str | None,
         credits: int | None,  # noqa: A002
         remaining: int | None,
-    ) -> None:
-        """Taken by the service, for so many credits, with so many left. On disk when this returns."""
-        await self._run_with_others(ACCEPTED_LINGER, steps.accepted, index, generation_id, credits, remaining)
+    ) -> asyncio.Future[None]:
+        """Taken by the service, for so many credits, with so many left. On disk when the future is done.
+
+        It is ordered by the call itself: what is ordered later is committed with it or after it.
+        """
+        return self._run_with_others(ACCEPTED_LINGER, steps.accepted, index, generation_id, credits, remaining)
 
     def completed(self, index: int, generation: Generation) -> asyncio.Future[None]:
         """Made: its links and their end are known. One without images is recorded as failed, or rejected."""

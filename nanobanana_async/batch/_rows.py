@@ -119,7 +119,7 @@ class Rows:
                 while (row := await feed.next()) is not None:
                     self._teller.begin(row)
                     try:
-                        await self._send(row, partial(self._ended, feed, failed))
+                        await self._line_up(row, partial(self._ended, feed, failed))
                     except Exception as error:
                         self._brake.pull(error)
                         self._done_with(row, feed)
@@ -136,8 +136,8 @@ class Rows:
 
     # ---- a submission and what comes of it
 
-    async def _send(self, row: JournalRow, on_end: Callable[[Job], None]) -> None:
-        """Ask for a slot, once the row before has been answered; one that was stopped meanwhile asks for none."""
+    async def _line_up(self, row: JournalRow, on_end: Callable[[Job], None]) -> None:
+        """Wait until the row before has been answered; whoever reads its answer sends this one, there and then."""
         ledger = self._new_ledger(row)
         job = Job(
             row.request,
@@ -148,12 +148,19 @@ class Rows:
         )
         self._sent[job] = ledger
         job.add_done_callback(on_end)
+        sent = asyncio.Event()
+        job.add_done_callback(lambda _: sent.set())  # stopped while it waited
+        ledger.line_up(partial(self._send, job, ledger, sent))
+        await sent.wait()
+
+    def _send(self, job: Job, ledger: SubmissionLedger, sent: asyncio.Event) -> None:
+        """Ask for a slot; one that was stopped meanwhile asks for none."""
+        sent.set()
+        if self._left or job.done():  # before there was anything to leave
+            ledger.leave()
+            return
         try:
-            await ledger.line_up()
-            if job.done():  # before there was anything to leave
-                ledger.leave()
-            else:
-                await self._client.enqueue(job)
+            self._client.enqueue_nowait(job)
         except RuntimeError as error:  # the client was closed over our head
             job.cancel(f"not queued ({error})")
         except Exception as error:

@@ -32,7 +32,8 @@ class RowJournal(Protocol):
 class SubmissionLedger(Ledger, Protocol):
     """The ledger of one row's submission. Between `intend` and the answer it is `inside`.
 
-    `line_up` comes before the row's job is queued: whoever would have to wait for its turn shall not hold a slot.
+    `line_up` calls `go` when the row's job may be queued: whoever would have to wait for its turn shall not hold a
+    slot. It must not raise.
     `superseded`: somebody else has brought the row further, and its job was cancelled for that.
     """
 
@@ -43,7 +44,7 @@ class SubmissionLedger(Ledger, Protocol):
 
     @property
     def inside(self) -> bool: ...
-    async def line_up(self) -> None: ...
+    def line_up(self, go: Callable[[], None]) -> None: ...
     async def outside(self) -> None: ...
     async def answered(self, credits: int | None) -> None: ...  # noqa: A002
     def leave(self) -> None: ...

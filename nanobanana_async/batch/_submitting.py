@@ -28,7 +28,7 @@ from ._journal import Journal
 from ._journal_rows import JobState, JournalRow
 from ._manifest import relative_files
 from ._settling import Account
-from ._turnstile import Place, Turn, Turnstile
+from ._turnstile import Turn, Turnstile
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class RowLedger:
         self.turn: Turn | None = None
         self.superseded = False  # the folder is locked: nobody else works on it
         self._desk = desk
-        self._place: Place | None = None
+        self._place = desk.turnstile.place()
         self._charged: int | None = None
         self._made: Generation | None = None  # and not recorded yet
         self._recording: asyncio.TimerHandle | None = None
@@ -77,9 +77,9 @@ class RowLedger:
         """A submission is being prepared or under way."""
         return not self._outside.is_set()
 
-    async def line_up(self) -> None:
-        """Wait until the submission before this one is answered, or overdue, before a slot is asked for."""
-        self._place = await self._desk.turnstile.line_up()
+    def line_up(self, go: Callable[[], None]) -> None:
+        """Call `go` when the submission before this one is answered, or overdue: then a slot may be asked for."""
+        self._place.line_up(go)
 
     async def outside(self) -> None:
         """Wait until no submission is under way."""
@@ -97,7 +97,7 @@ class RowLedger:
         Raises: BudgetExceededError, JournalError, JobCancelledError; nothing is sent then.
         """
         self._outside.clear()
-        self.turn = await self._desk.turnstile.enter(on_overdue=self._pass_on)
+        self.turn = await self._desk.turnstile.enter(on_overdue=self._place.pass_on)
         self._check_wanted(job)
         self.cost = self._desk.prices.of(self.row.request)
         self._desk.budget.reserve(self.row.index, self.cost)
@@ -125,11 +125,10 @@ class RowLedger:
         alone = self.turn is not None and self.turn.alone
         remaining = submission.remaining_credits if alone else None
         shared = self._charge(submission.credits_used, remaining)
-        self._end_turn()
         try:
-            await self._record(submission, remaining)  # nothing is awaited between the turn's end and this order
+            await self._record(submission, remaining)
         finally:
-            self._outside.set()
+            self.leave()
         if shared:
             await self._note_shared()
         self._desk.moved(self.row.index, JobState.RUNNING)
@@ -178,11 +177,7 @@ class RowLedger:
         turn, self.turn = self.turn, None
         if turn is not None:
             self._desk.turnstile.leave(turn)
-        self._pass_on()
-
-    def _pass_on(self) -> None:
-        if self._place is not None:
-            self._place.pass_on()
+        self._place.pass_on()
 
     async def _write_intent(self) -> None:
         """Cancelled meanwhile, the intent is written all the same, and its withdrawal after it."""
@@ -203,7 +198,9 @@ class RowLedger:
         delays = iter(RECORD_DELAYS)
         while True:
             try:
-                await self._desk.journal.accepted(self.row.index, *told)
+                recorded = self._desk.journal.accepted(self.row.index, *told)
+                self._end_turn()  # not before that order: the next row may begin here and now
+                await recorded
                 return
             except JournalError as error:
                 self._desk.brake.pull(error)

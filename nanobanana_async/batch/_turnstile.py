@@ -7,29 +7,60 @@ those that pass it are *alone*. Whoever judges takes the turnstile for itself an
 submissions that are in doubt too don't count, since they are judged together.
 
 Before it is the *doorway*, where a row waits until the one before it is through. Only then it asks for a slot: one that
-is held by a row that waits for its turn would be missing to everybody else on the account.
+is held by a row that waits for its turn would be missing to everybody else on the account. Who is next is called by
+whoever passes on, in the same turn of the loop: nothing but this stands between an answer and the next submission.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
+class Doorway:
+    """One row at a time; the others wait in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._inside: Place | None = None
+        self._waiting: deque[Place] = deque()
+
+    def enter(self, place: Place) -> None:
+        """Its turn is now, or when those before it have left."""
+        self._waiting.append(place)
+        self._let_in()
+
+    def leave(self, place: Place) -> None:
+        """Let the next one in, if this one was inside; one that waits does so no more. Idempotent."""
+        if place is self._inside:
+            self._inside = None
+            self._let_in()
+        elif place in self._waiting:
+            self._waiting.remove(place)
+
+    def _let_in(self) -> None:
+        if self._inside is None and self._waiting:
+            self._inside = self._waiting.popleft()
+            self._inside.go()
+
+
 class Place:
-    """A row's place in the doorway, until `pass_on`."""
+    """A row's place in the doorway, from `line_up` until `pass_on`."""
 
-    __slots__ = ("_doorway",)
+    __slots__ = ("_doorway", "go")
 
-    def __init__(self, doorway: asyncio.Lock) -> None:
-        self._doorway: asyncio.Lock | None = doorway
+    def __init__(self, doorway: Doorway) -> None:
+        self._doorway = doorway
+
+    def line_up(self, go: Callable[[], None]) -> None:
+        """Call `go` once the row before has been answered, or at once. It must not raise."""
+        self.go = go
+        self._doorway.enter(self)
 
     def pass_on(self) -> None:
-        """Let the next row in. Idempotent."""
-        doorway, self._doorway = self._doorway, None
-        if doorway is not None:
-            doorway.release()
+        """Let the next row in, or wait no more. Idempotent."""
+        self._doorway.leave(self)
 
 
 class Turn:
@@ -48,7 +79,7 @@ class Turnstile:
 
     def __init__(self, answer_timeout: float) -> None:
         self._answer_timeout = answer_timeout
-        self._doorway = asyncio.Lock()
+        self._doorway = Doorway()
         self._lock = asyncio.Lock()
         self._holder: Turn | None = None
         self._unanswered: set[Turn] = set()
@@ -57,9 +88,8 @@ class Turnstile:
     def __repr__(self) -> str:
         return f"<Turnstile [{len(self._unanswered)} unanswered]>"
 
-    async def line_up(self) -> Place:
-        """Wait until the row before has been answered. Cancelled while waiting, there is no place."""
-        await self._doorway.acquire()
+    def place(self) -> Place:
+        """A place in the doorway, for one row."""
         return Place(self._doorway)
 
     async def enter(self, *, on_overdue: Callable[[], None] = lambda: None) -> Turn:

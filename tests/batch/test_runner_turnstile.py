@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -127,3 +128,46 @@ async def test_a_judgement_that_is_cancelled_lets_the_others_through():
     await settled()
     turnstile.leave(passing)
     turnstile.leave(await asyncio.wait_for(turnstile.enter(), 5))
+
+
+# ---- the doorway
+
+
+def lined_up(turnstile, names, let_in):
+    places = [turnstile.place() for _ in names]
+    for name, place in zip(names, places, strict=True):
+        place.line_up(partial(let_in.append, name))
+    return places
+
+
+def test_rows_are_let_in_one_by_one_in_the_same_moment():
+    """Who passes on calls the next: no turn of the loop is between."""
+    let_in = []
+    first, second, _ = lined_up(Turnstile(LONG), "abc", let_in)
+    assert let_in == ["a"]
+    first.pass_on()
+    first.pass_on()  # only once
+    assert let_in == ["a", "b"]
+    second.pass_on()
+    assert let_in == ["a", "b", "c"]
+
+
+def test_who_waits_no_more_is_not_let_in():
+    """Nor does it let anybody in before its turn."""
+    let_in = []
+    first, second, _ = lined_up(Turnstile(LONG), "abc", let_in)
+    second.pass_on()
+    assert let_in == ["a"]
+    first.pass_on()
+    assert let_in == ["a", "c"]
+
+
+def test_who_goes_through_without_stopping_lets_the_next_one_in():
+    """It may pass on as soon as it is let in."""
+    turnstile, let_in = Turnstile(LONG), []
+    (first,) = lined_up(turnstile, "a", let_in)
+    through = turnstile.place()
+    through.line_up(through.pass_on)
+    lined_up(turnstile, "b", let_in)
+    first.pass_on()
+    assert let_in == ["a", "b"]

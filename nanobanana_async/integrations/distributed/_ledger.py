@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -17,7 +18,7 @@ from ...batch._brake import Brake
 from ...batch._budget import Prices
 from ...batch._journal_rows import JournalRow
 from ...batch._manifest import relative_files
-from ...batch._turnstile import Place, Turn, Turnstile
+from ...batch._turnstile import Turn, Turnstile
 from ._book import ShardLostError
 from ._shard import HeldError, MisplacedError, Shard
 
@@ -39,7 +40,7 @@ class ShardLedger:
         self._brake = brake
         self._prices = prices
         self._turnstile = turnstile
-        self._place: Place | None = None
+        self._place = turnstile.place()
         self._closed = False
         self._outside = asyncio.Event()
         self._outside.set()
@@ -49,9 +50,9 @@ class ShardLedger:
         """A submission is being prepared or under way."""
         return not self._outside.is_set()
 
-    async def line_up(self) -> None:
-        """Wait until the submission before this one is answered: of a killed worker one at most is in doubt."""
-        self._place = await self._turnstile.line_up()
+    def line_up(self, go: Callable[[], None]) -> None:
+        """Call `go` when the submission before this one is answered: of a killed worker one at most is in doubt."""
+        self._place.line_up(go)
 
     async def outside(self) -> None:
         """Wait until no submission is under way."""
@@ -66,7 +67,7 @@ class ShardLedger:
         turn, self.turn = self.turn, None
         if turn is not None:
             self._turnstile.leave(turn)
-        self._pass_on()
+        self._place.pass_on()
         self._outside.set()
 
     # ---- the hooks
@@ -80,7 +81,7 @@ class ShardLedger:
         Raises: BudgetExceededError, ShardLostError, JournalError, JobCancelledError; nothing is sent then.
         """
         self._outside.clear()
-        self.turn = await self._turnstile.enter(on_overdue=self._pass_on)
+        self.turn = await self._turnstile.enter(on_overdue=self._place.pass_on)
         self.cost = self._prices.of(self.row.request)
         while not await self._intended(job):
             await self._brake.rest(HELD_INTERVAL)
@@ -130,10 +131,6 @@ class ShardLedger:
         self.leave()
 
     # ---- inside
-
-    def _pass_on(self) -> None:
-        if self._place is not None:
-            self._place.pass_on()
 
     async def _intended(self, job: Job) -> bool:
         """Whether the intent stands; False while a lost answer is judged."""
