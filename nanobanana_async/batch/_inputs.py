@@ -103,7 +103,8 @@ def read_rows(
 ) -> Iterator[Row]:
     """Yield the rows of a `.txt`, `.jsonl` or `.csv` file, or of standard input for `-`.
 
-    Standard input is JSON lines when its first line that is not blank starts with `{`, else a prompt a line.
+    Standard input is JSON lines when its first line that is not blank starts with `{`, CSV when that names a column
+    prompt, else a prompt a line.
     Relative reference images stand in the input's own folder (for standard input, the working directory).
 
     Raises: InputError, at the first row that can't be used, and for an input without any.

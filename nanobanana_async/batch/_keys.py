@@ -10,10 +10,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ._inputs import Row
 
 MAX_TOLD = 5  # keys, and lines of a key, that a message names
 _BUCKETS = 256  # so that what is counted at a time is small
@@ -56,10 +52,10 @@ class KeyHashes:
         return keys, frozenset(some)
 
 
-def name_keys(rows: Iterable[Row], hashes: frozenset[int]) -> list[RepeatedKey]:
-    """The keys with these hashes, by another reading of the input."""
+def name_keys(lines: Iterable[tuple[str | None, int]], hashes: frozenset[int]) -> list[RepeatedKey]:
+    """The keys with these hashes, by another reading of the input: the key and the number of each line."""
     found: dict[str, RepeatedKey] = {}
-    for row in rows:
-        if row.key is not None and hash(row.key) in hashes:
-            found.setdefault(row.key, RepeatedKey(row.key)).add(row.line)
+    for key, line in lines:
+        if key is not None and hash(key) in hashes:
+            found.setdefault(key, RepeatedKey(key)).add(line)
     return [key for key in found.values() if key.times > 1]

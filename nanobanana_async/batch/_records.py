@@ -9,7 +9,7 @@ import csv
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeAlias
 
 Line: TypeAlias = tuple[int, str]  # its number, from 1, and its text without the line's end
@@ -70,12 +70,22 @@ def json_records(lines: Iterable[Line]) -> Iterator[Record]:
 
 
 def sniffed_records(lines: Iterator[Line]) -> Iterator[Record]:
-    """JSON lines when the first line that is not blank starts with `{`, else text. Raises: FaultError."""
+    """JSON lines when the first line that is not blank starts with `{`, CSV when it names a column prompt, else text.
+
+    Raises: FaultError.
+    """
+    before: list[Line] = []  # blank ones, which CSV counts
     for first in lines:
+        before.append(first)
         if first[1].strip():
-            read = json_records if first[1].lstrip().startswith("{") else text_records
-            return read(itertools.chain([first], lines))
+            return _reader_of(first[1])(itertools.chain(before, lines))
     return iter(())
+
+
+def _reader_of(first: str) -> Callable[[Iterable[Line]], Iterator[Record]]:
+    if first.lstrip().startswith("{"):
+        return json_records
+    return csv_records if "prompt" in (name.strip(' "') for name in first.split(",")) else text_records
 
 
 def csv_records(lines: Iterable[Line]) -> Iterator[Record]:

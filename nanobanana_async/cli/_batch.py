@@ -172,7 +172,7 @@ def _tell_repeated_keys(options: BatchOptions, keys: KeyHashes, stdin: BinaryIO 
         return
     named = [
         f"{key.key[:SHOWN_KEY]!r} (lines {', '.join(map(str, key.lines))}{', …' if key.times > len(key.lines) else ''})"
-        for key in name_keys(_rows(options, stdin), some)
+        for key in name_keys(((row.key, row.line) for row in _rows(options, stdin)), some)
     ]
     more = ", …" if number > len(named) else ""
     stand = "key stands" if number == 1 else "keys stand"

@@ -135,6 +135,24 @@ def test_standard_input_is_json_when_its_first_line_opens_an_object(text, prompt
         assert [row.request.prompt for row in read_rows("-", stdin=io.BytesIO(text))] == prompts
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b'\nkey,prompt\nk,"a cat, asleep"\n', [("k", "a cat, asleep")]),
+        (b"prompt\na cat\n", [(None, "a cat")]),
+        (b'"prompt", key\na cat,k\n', [("k", "a cat")]),
+        (b"prompt me, please\na cat\n", [(None, "prompt me, please"), (None, "a cat")]),
+    ],
+)
+def test_standard_input_is_csv_when_its_first_line_names_the_prompts_column(text, found):
+    """Or the header would be drawn and paid, and every row's key with its prompt."""
+    assert [(row.key, row.request.prompt) for row in read_rows("-", stdin=io.BytesIO(text))] == found
+
+
+def test_lines_of_csv_on_standard_input_are_counted_from_its_first():
+    assert "line 4: 2 cells" in str(fault("-", stdin=io.BytesIO(b"\nprompt\na cat\nanother, asleep\n")))
+
+
 def test_spooled_standard_input_can_be_checked_and_then_read():
     with spool(io.BytesIO(b"a\nb\n")) as stdin:
         assert check_input("-", stdin=stdin).rows == 2
@@ -171,7 +189,7 @@ def test_keys_that_come_twice_are_named_with_their_lines(write):
     source = write("p.jsonl", "\n".join(map(json.dumps, rows)))
     number, some = check_input(source).keys.repeated()
     assert number == 2
-    assert name_keys(read_rows(source), some) == [
+    assert name_keys(((row.key, row.line) for row in read_rows(source)), some) == [
         RepeatedKey("cat", [1, 4, 8, 9, 10], 11),
         RepeatedKey("dog", [2, 7], 2),
     ]
