@@ -17,6 +17,7 @@ from ._admission import Admission, AdmissionStatistics
 from ._exceptions import RateLimitError, ServerBusyError
 from ._gate import Gate, Passage
 from ._line import Line
+from ._queue import AGEING
 from ._retry import Uniform
 from ._scope import Scope
 from ._wire import RateLimit
@@ -90,7 +91,7 @@ class AccountLimiter:
         self._gate = Gate()
         self._gate.width = self._admission.open_limit
         self._clock = clock
-        self._line: Line[_AccountSlot] = Line(self._take, self._next_change)
+        self._line: Line[_AccountSlot] = Line(self._take, self._next_change, ageing=AGEING)
 
     def __repr__(self) -> str:
         now = self.statistics()

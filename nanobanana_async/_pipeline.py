@@ -189,14 +189,16 @@ class Pipeline:
             presumed.cancel()
 
     async def _accept(self, job: Job, slot: Slot, reply: Reply[Submission]) -> None:
-        slot.accepted(reply.rate_limit)
         job.generation_id = reply.value.generation_id
         job.credits_used = reply.value.credits_used
-        job.advance(JobStatus.RUNNING)
-        if job.generation_id:
-            slot.named(job.generation_id)
-        if job.generation_id or reply.value.image_urls:
-            await job.ledger.accepted(job, reply.value)
+        try:
+            slot.accepted(reply.rate_limit)
+            if job.generation_id:
+                slot.named(job.generation_id)
+        finally:  # whatever a limiter of the user's raises: it is paid
+            job.advance(JobStatus.RUNNING)
+            if job.generation_id or reply.value.image_urls:
+                await job.ledger.accepted(job, reply.value)
         if job.cancelled and job.generation_id:
             _LOGGER.warning("a cancelled job runs on as generation %s", job.generation_id)
 

@@ -137,6 +137,51 @@ async def test_who_comes_late_does_not_slip_in(clock: Clock) -> None:
     late.cancel()
 
 
+async def test_who_is_passed_over_rises(clock: Clock) -> None:
+    """Two clients may share a limiter: the batch of one must not wait for ever beside the other's urgent jobs."""
+    limiter = limiter_of(clock)
+    (slot,) = await full(limiter, 1)
+    patient = await waiter(limiter, priority=-1)
+    passed_over = 0
+    while True:
+        urgent = await waiter(limiter)
+        slot.release()
+        await wait_all_tasks_blocked()
+        if patient.done():
+            break
+        slot = await asyncio.wait_for(urgent, 1)
+        slot.accepted(RateLimit(limit=1))
+        passed_over += 1
+    assert passed_over in (10, 11)  # a tenth of a point each
+    urgent.cancel()
+
+
+def test_a_loop_that_ended_leaves_nobody_in_line() -> None:
+    """Whoever waited there waits no more, nor does an alarm ring there."""
+    limiter = AccountLimiter(max_concurrency=1, scope="generation", uniform=lambda low, high: high)
+    waiting: list[asyncio.Task[Slot]] = []
+
+    async def left() -> None:
+        (await limiter.acquire()).forsake(0.05)  # an alarm
+        waiting.append(asyncio.create_task(limiter.acquire()))
+        await checkpoint()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(left())
+    loop.close()
+
+    async def again() -> None:
+        slot = await asyncio.wait_for(limiter.acquire(), 5)
+        slot.release()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(again())
+    loop.close()
+    assert limiter.statistics().submitting == 0
+    with suppress(RuntimeError):  # asyncio tells of a pending task that is thrown away
+        waiting[0].cancel()
+
+
 async def test_time_alone_lets_a_waiter_go(clock: Clock) -> None:
     """A forsaken slot's deadline needs nobody's call."""
     limiter = limiter_of(clock)

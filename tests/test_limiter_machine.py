@@ -26,6 +26,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self.limiter = AccountLimiter(
             max_concurrency=ceiling, clock=lambda: self.now, uniform=lambda low, high: (low + high) / 2
         )
+        self.limiter._line._ageing = 0.0  # so that who is next is known here; test_limiter.py tests it by itself
         self.waiting: list[asyncio.Task[Slot]] = []  # the next one first
         self.priorities: dict[asyncio.Task[Slot], int] = {}
         self.submitting: list[Slot] = []

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from nanobanana_async import (
+    AccountLimiter,
     Backoff,
     BadRequestError,
     Client,
@@ -104,6 +105,36 @@ async def test_a_failed_download_leaves_the_generation_paid_and_known(online, tm
         assert job.generation.image_urls
         assert job.status == "completed"
         assert list(tmp_path.iterdir()) == []
+
+
+class BrokenSlot:
+    """A slot of a user's own limiter that fails when it is told of an acceptance."""
+
+    def __init__(self, slot):
+        self._slot = slot
+
+    def __getattr__(self, name):
+        return getattr(self._slot, name)
+
+    def accepted(self, rate_limit):
+        raise LookupError("a limiter of the user's own")
+
+
+class BrokenLimiter(AccountLimiter):
+    async def acquire(self, *, priority=0):
+        return BrokenSlot(await super().acquire(priority=priority))
+
+
+async def test_what_a_limiter_raises_loses_no_paid_id(online, recorder, new_job):
+    """It is on the job and in its ledger before the error goes on."""
+    async with online(client={"limiter": BrokenLimiter()}) as (emulator, client):
+        ledger = recorder()
+        job = new_job(ledger=ledger)
+        await client.enqueue(job)
+        with pytest.raises(LookupError):
+            await job.result()
+        assert emulator.ledger.charges == 1
+        assert ledger.generation_id == job.generation_id is not None
 
 
 # ---- the ledger's hooks
