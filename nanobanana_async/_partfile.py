@@ -19,6 +19,8 @@ from aiofiles.threadpool import wrap
 
 from ._leftovers import claim, part_name
 
+MOST_TRIES = 10  # to begin a file that others take away
+
 
 class PartFile:
     """Appears with its first write, under a hidden name that no reader takes for an image."""
@@ -60,12 +62,15 @@ class PartFile:
                 self._unclaim()
 
     def _opened(self) -> BufferedWriter:
-        if self._file is None:
+        tries = 0
+        while self._file is None:
             try:
                 self._file = self._begin()
             except FileNotFoundError:  # the folder was taken away, or the file, as one that was left behind
+                tries += 1
+                if tries == MOST_TRIES:
+                    raise
                 os.makedirs(self._folder, exist_ok=True)
-                self._file = self._begin()
         return self._file
 
     def _begin(self) -> BufferedWriter:
