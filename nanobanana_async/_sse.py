@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-MAX_EVENT_BYTES = 64 * 1024 * 1024  # a complete event with four 4K images as data URIs fits; a runaway line does not
+MAX_EVENT_BYTES = 256 * 1024 * 1024  # a complete event with four PNGs of 4K, 40 MB each, as data URIs fits
 
 
 @dataclass(frozen=True, slots=True)

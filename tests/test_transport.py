@@ -35,7 +35,7 @@ from nanobanana_async import (
 )
 from nanobanana_async._addresses import check_base_url, find_proxy
 from nanobanana_async._api import Api
-from nanobanana_async._transport import LARGE_BODY, MAX_ANSWER_BYTES, Transport
+from nanobanana_async._transport import LARGE_BODY, Transport
 
 MIB = 1024 * 1024
 KEY = "nb_0123456789abcdef"
@@ -391,6 +391,15 @@ async def test_what_breaks_after_connecting_may_have_been_sent(talk: Talk, error
     assert str(caught.value).startswith("POST /generate: ")
 
 
+MOST = 8 * MIB
+
+
+@pytest.fixture
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read no more of an answer than MOST."""
+    monkeypatch.setattr("nanobanana_async._transport.MAX_ANSWER_BYTES", MOST)
+
+
 def endless(unit: bytes) -> Talk:
     """Begins to answer and never ends."""
 
@@ -405,19 +414,21 @@ def endless(unit: bytes) -> Talk:
     return talk
 
 
+@pytest.mark.usefixtures("short_answers")
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_an_endless_answer_is_not_read_for_ever(method: str) -> None:
     """It would fill the memory. Of a submission nobody knows then whether it was taken: uncertain, not refused."""
     expected = {"GET": ResponseDecodingError, "POST": SubmissionUncertainError}[method]
     async with talking(endless(b" " * MIB)) as transport:
         api = Api(transport)
-        with pytest.raises(expected, match=f"longer than {MAX_ANSWER_BYTES:,} bytes"):
+        with pytest.raises(expected, match=f"longer than {MOST:,} bytes"):
             await (api.get("clx9") if method == "GET" else api.submit(b"{}"))
 
 
+@pytest.mark.usefixtures("short_answers")
 async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_read_for_ever() -> None:
     """What counts is the memory it takes, not the line."""
-    bomb = gzip.compress(bytes(MAX_ANSWER_BYTES + 1))
+    bomb = gzip.compress(bytes(MOST + 1))
     headers = f"Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n"
     answer = f"HTTP/1.1 200 OK\r\n{headers}\r\n".encode() + bomb
     async with talking(answering(answer)) as transport:
@@ -425,6 +436,7 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_read_for_ever() 
             await transport.request("GET", "/credits")
 
 
+@pytest.mark.usefixtures("short_answers")
 async def test_a_json_answer_to_a_stream_is_not_read_for_ever() -> None:
     """A stream may be answered by plain JSON, which is read whole as well."""
     async with talking(endless(b" " * MIB)) as transport:
