@@ -185,7 +185,7 @@ class Admission:
             opened = self.open_requests + 1  # this look has just closed
             judge.seen_running(rate_limit.active, open_requests=opened)
             self._judged(scope, now)
-            if judge.grown_suspicious(rate_limit.active, open_requests=opened, running=self._running):
+            if judge.grown_suspicious(rate_limit.active, open_requests=opened, seen=min(known.seen, self._running)):
                 self._questions.hasten(now)
         self.observed(rate_limit, now)
         if known.seen_beyond_limit:

@@ -13,8 +13,9 @@ long as nobody has looked, so a submission beyond the limit that is accepted pro
 * headers that count more active than we have requests open, twice: generation scope;
 * a submission that meets 429 while no other request of ours is open and some generation runs: generation scope.
 
-A count that is no higher than the requests we have open, while more of our generations should run, proves nothing: some
-may have ended unseen. After `SUSPICIONS` such looks in a row it is worth asking at once.
+A count that is no higher than the requests we have open, while more of our generations were seen running since the
+last acceptance, proves nothing: some may have ended since. After `SUSPICIONS` such looks in a row it is worth asking at
+once.
 
 Where others use the account too, their requests may look like ours, so that no judgement is final: a refused look
 always says request scope, and submissions refused with nothing else open contradict it; after `CONTRADICTIONS` of
@@ -59,13 +60,13 @@ class ScopeJudge:
         elif self.scope is None and self.counted >= SIGHTINGS:
             self._settle("generation")
 
-    def grown_suspicious(self, active: int | None, *, open_requests: int, running: int) -> bool:
-        """The same look, while so many of ours should run: whether it makes request scope likely."""
+    def grown_suspicious(self, active: int | None, *, open_requests: int, seen: int) -> bool:
+        """The same look, when so many of ours were seen running lately: whether it makes request scope likely."""
         if self.scope is not None or active is None:
             return False
         if active > open_requests:
             self.hidden = 0
-        elif active < running:
+        elif active < seen:
             self.hidden += 1
             return self.hidden == SUSPICIONS
         return False

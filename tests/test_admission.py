@@ -236,11 +236,25 @@ def test_a_scope_that_looks_make_likely_is_asked_for_at_once_but_no_more_often()
     """Four looks count one active where two run: it is asked now; a no that tells nothing waits longer all the same."""
     admission, told = new_admission(), RateLimit(limit=2, active=1)
     run_some(admission, 2, told=told)
-    for now in (1.0, 2.0, 3.0, 4.0):
+    for now, seen_at in ((1.0, 1), (2.0, 2), (3.0, 2), (4.0, 2)):
         assert admission.available(now) == 0
-        admission.looked(told, now, running=True, seen_at=admission.acceptances)
+        admission.looked(told, now, running=True, seen_at=seen_at)
     assert admission.available(4.0) == 1
     assert refused_questions(admission, RateLimit(limit=2), 2, alone=False) == [4.0, 4 * SCOPE_HOLD_OFF]
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+def test_what_may_have_ended_makes_no_scope_likely(ended: int) -> None:
+    """The count is lower than what runs; but the rest was not seen running lately, or is known to have ended."""
+    admission, told = new_admission(), RateLimit(limit=2, active=1)
+    run_some(admission, 2, told=told)
+    if ended:
+        admission.looked(RateLimit(limit=2, active=2), 0.5, running=True, seen_at=1)
+        admission.finished()
+    for now in (1.0, 2.0, 3.0, 4.0, 5.0):
+        admission.looked(told, now, running=True, seen_at=admission.acceptances)
+    run_some(admission, ended, now=5.0, told=told)
+    assert not admission.admit(5.0)
 
 
 def test_a_question_that_may_have_collided_is_asked_again_four_times_as_late() -> None:

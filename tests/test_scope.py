@@ -50,12 +50,12 @@ def test_more_active_than_we_have_requests_open_is_generation_scope_when_seen_tw
 def test_looks_that_count_none_of_the_others_make_request_scope_likely_once() -> None:
     """So many in a row; one that counts more than the open requests begins anew, one that could not tell is skipped."""
     judge = ScopeJudge()
-    assert not any(judge.grown_suspicious(1, open_requests=1, running=2) for _ in range(SUSPICIONS - 1))
-    assert not judge.grown_suspicious(2, open_requests=1, running=2)
-    for active, running in ((1, 2), (1, 1), (None, 2), (1, 2), (1, 2)):
-        assert not judge.grown_suspicious(active, open_requests=1, running=running)
-    assert judge.grown_suspicious(1, open_requests=1, running=2)
-    assert not judge.grown_suspicious(1, open_requests=1, running=2)
+    assert not any(judge.grown_suspicious(1, open_requests=1, seen=2) for _ in range(SUSPICIONS - 1))
+    assert not judge.grown_suspicious(2, open_requests=1, seen=2)
+    for active, seen in ((1, 2), (1, 1), (None, 2), (1, 2), (1, 2)):
+        assert not judge.grown_suspicious(active, open_requests=1, seen=seen)
+    assert judge.grown_suspicious(1, open_requests=1, seen=2)
+    assert not judge.grown_suspicious(1, open_requests=1, seen=2)
     assert judge.scope is None
 
 
