@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from ._polling import PollPlan
     from ._retry import Backoff, RetryPolicy
     from ._stream import EventStream
-    from ._transport import Timeouts
+    from ._timeouts import Timeouts
     from ._wire import RateLimit
 
 __all__ = [
@@ -201,7 +201,7 @@ _HOMES = {
         "RetryPolicy",
     ),
     "_stream": ("EventStream",),
-    "_transport": ("Timeouts",),
+    "_timeouts": ("Timeouts",),
     "_wire": ("RateLimit",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -31,13 +31,13 @@ from ._pool import Pool
 from ._queue import AGEING
 from ._references import check_references
 from ._retry import RetryPolicy
-from ._seat import Seat
+from ._seat import Seat, seats_of
 from ._stream import EventStream
-from ._transport import Timeouts, Transport
+from ._timeouts import Timeouts
+from ._transport import Transport
 from ._wire import raise_for_failure
 
 BATCH_PRIORITY = -10.0  # of jobs that come in masses, so that those somebody waits for go first
-DOWNLOAD_RETRY = RetryPolicy(max_attempts=10)  # trying again costs nothing, and the images are paid
 
 
 class RequestFields(TypedDict, total=False):
@@ -99,11 +99,9 @@ class Client:
         if accounts is None:
             accounts = [Account(find_api_key(api_key), limiter=limiter, max_concurrency=max_concurrency)]
         self._timeouts = Timeouts.of(timeout)
-        several = accounts_of(accounts)
         self._max_queued = max_queued
         self._ageing = ageing
         self._plan = plan_of(poll)
-        policy = retry or RetryPolicy()
         connect = partial(
             Transport,
             base_url=find_base_url(base_url),
@@ -111,21 +109,10 @@ class Client:
             session=session,
             user_agent=user_agent,
         )
-        self._seats = [
-            Seat(
-                account,
-                connect(account.keys[0]),
-                plan=self._plan,
-                retry=policy,
-                download_retry=retry or DOWNLOAD_RETRY,
-                alone=len(several) == 1,
-                fsync=fsync,
-            )
-            for account in several
-        ]
+        self._seats = seats_of(accounts_of(accounts), connect, plan=self._plan, retry=retry, fsync=fsync)
         self._pool = Pool(self._seats)
         self._engine: Engine | None = None
-        self._calls = OpenCalls(policy)
+        self._calls = OpenCalls(retry or RetryPolicy())
 
     # ---- generating
 

@@ -16,9 +16,7 @@ import copy
 import itertools
 import logging
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -37,6 +35,7 @@ from ._outlook import SlotLengths, expected_wait
 from ._pipeline import Refused
 from ._queue import AGEING, FairQueue
 from ._room import Room
+from ._tally import SchedulerStatistics, Tally
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,24 +44,6 @@ STARTS = 2  # jobs begun in one turn of the loop, so that thousands of free slot
 
 # What the account itself was refused for: the jobs that wait behind would only be refused as well.
 _ACCOUNT_ERRORS = (AuthenticationError, InsufficientCreditsError, PermissionDeniedError, BlockedError)
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerStatistics:
-    """Jobs by where they are, and what became of the others so far.
-
-    `abandoned` were cancelled, but their generation still runs at the service; `cancelled` counts all that were.
-    """
-
-    queued: int
-    submitting: int
-    running: int
-    downloading: int
-    abandoned: int
-    completed: int
-    failed: int
-    cancelled: int
-    credits_used: int
 
 
 class Scheduler:
@@ -85,7 +66,7 @@ class Scheduler:
         self._room: Room[Job] = Room(max_queued)  # for those that come, until their first slot
         self._queue: FairQueue[Job] = FairQueue(ageing=ageing)
         self._live: dict[Job, anyio.CancelScope] = {}
-        self._states: Counter[JobStatus] = Counter()  # of the live ones, so that to ask costs the same for thousands
+        self._tally = Tally()
         self._in_slot: dict[Job, float] = {}  # since when
         self._lengths = SlotLengths()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,7 +76,6 @@ class Scheduler:
         self._context = contextvars.copy_context()  # of the jobs' tasks, whoever starts them
         self._beginning = 0  # tasks before their first step
         self._changed: set[asyncio.Future[None]] = set()
-        self._completed = self._failed = self._cancelled = self._credits_used = 0
         self._asking = anyio.CancelScope()  # around the wait for work and for a slot
         self._asked_for = math.inf  # the priority it is waited for with
         self._stopped = False
@@ -180,23 +160,11 @@ class Scheduler:
     def moved(self, job: Job, before: JobStatus) -> None:
         """A job's status was `before` until now."""
         if job in self._live:
-            self._states[before] -= 1
-            self._states[job.status] += 1
+            self._tally.moved(job, before)
 
     def statistics(self) -> SchedulerStatistics:
         """The jobs of this moment."""
-        states = self._states
-        return SchedulerStatistics(
-            queued=len(self._queue) - self._room.outside,
-            submitting=states[JobStatus.SUBMITTING] + states[JobStatus.QUEUED],
-            running=states[JobStatus.RUNNING],
-            downloading=states[JobStatus.COMPLETED] + states[JobStatus.STORED],
-            abandoned=states[JobStatus.CANCELLED],
-            completed=self._completed,
-            failed=self._failed,
-            cancelled=self._cancelled,
-            credits_used=self._credits_used,
-        )
+        return self._tally.statistics(queued=len(self._queue) - self._room.outside)
 
     async def idle(self) -> None:
         """Wait until no job waits, runs, or is watched to its end."""
@@ -259,7 +227,7 @@ class Scheduler:
             slot.release()
             return
         self._live[job] = scope = anyio.CancelScope()
-        self._states[job.status] += 1
+        self._tally.began(job)
         self._in_slot[job] = asyncio.get_running_loop().time()
         self._room.leave(job)
         self._beginning += 1
@@ -303,8 +271,7 @@ class Scheduler:
         if job in self._in_slot:
             self.slot_left(job)
         del self._live[job]
-        self._states[job.status] -= 1
-        self._credits_used += job.credits_used or 0
+        self._tally.left(job)
 
     def _ended(self, job: Job, slot: Slot, scope: anyio.CancelScope, task: asyncio.Task[None]) -> None:
         """A task has ended; one that was cancelled before its first step has left nothing in order."""
@@ -339,14 +306,9 @@ class Scheduler:
     def _forget(self, job: Job) -> None:
         self._room.leave(job)
         self._queue.discard(job)
-        if job.error is None:
-            self._completed += 1
-        elif job.cancelled:
-            self._cancelled += 1
-            if job.generation is not None and job in self._live:
-                self._live[job].cancel()  # it has ended, so there are only images on their way, which nobody wants
-        else:
-            self._failed += 1
+        self._tally.ended(job)
+        if job.cancelled and job.generation is not None and job in self._live:
+            self._live[job].cancel()  # it has ended, so there are only images on their way, which nobody wants
         self._wake()
 
     # ---- the room

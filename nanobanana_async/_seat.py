@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from ._accounts import Account, AccountStatistics
@@ -19,6 +19,8 @@ from ._transport import Transport
 from ._watch import Watch
 
 _LOGGER = logging.getLogger(__name__)
+
+DOWNLOAD_RETRY = RetryPolicy(max_attempts=10)  # trying again costs nothing, and the images are paid
 
 
 class Seat:
@@ -129,6 +131,29 @@ class Seat:
 
     def _new_limiter(self) -> Limiter:
         return self.account.limiter or AccountLimiter(max_concurrency=self.account.max_concurrency)
+
+
+def seats_of(
+    accounts: Sequence[Account],
+    connect: Callable[[str], Transport],
+    *,
+    plan: Plan,
+    retry: RetryPolicy | None,
+    fsync: bool,
+) -> list[Seat]:
+    """One for each account. `connect` makes the transport of a key; `retry` is the user's, if there is one."""
+    return [
+        Seat(
+            account,
+            connect(account.keys[0]),
+            plan=plan,
+            retry=retry or RetryPolicy(),
+            download_retry=retry or DOWNLOAD_RETRY,
+            alone=len(accounts) == 1,
+            fsync=fsync,
+        )
+        for account in accounts
+    ]
 
 
 def _nothing() -> None:

@@ -32,7 +32,8 @@ from nanobanana_async import (
     TransportError,
 )
 from nanobanana_async._api import Api
-from nanobanana_async._transport import Timeouts, Transport
+from nanobanana_async._timeouts import Timeouts
+from nanobanana_async._transport import Transport
 
 SAMPLES = Path(__file__).parent / "samples"
 BASE = "https://api.test/v1"

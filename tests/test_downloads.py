@@ -29,7 +29,8 @@ from nanobanana_async._exceptions import (
 )
 from nanobanana_async._models import Generation
 from nanobanana_async._retry import Backoff, RetryPolicy
-from nanobanana_async._transport import Timeouts, Transport
+from nanobanana_async._timeouts import Timeouts
+from nanobanana_async._transport import Transport
 
 KIB = 1024
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
