@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, Self
 from redis.asyncio import Redis
 
 from nanobanana_async import Client
-from nanobanana_async.batch import Patience, read_manifest
+from nanobanana_async.batch import BatchEvent, BatchSummary, Patience, read_manifest
 from nanobanana_async.emulator import Ledger
 from nanobanana_async.integrations._account import account_id
 from nanobanana_async.integrations.distributed import DistributedBatch, Terms, Worker
@@ -32,6 +32,7 @@ from nanobanana_async.integrations.taskiq import drain_on, redis_broker, serve
 
 KEY = "nb_test"
 HURRY = Patience(confirm_delay=0.05, network_interval=0.05, answer_timeout=2.0, outputs_interval=1.0)
+TERMS = Terms(lease_seconds=1.0, answer_timeout=0.2, patience=HURRY)
 LEASE_SECONDS = 5.0  # a lease that is too short for a busy machine is lost again and again
 ANSWER_SECONDS = 1.0
 DOUBTFUL = ("lost", "uncertain")
@@ -197,6 +198,47 @@ async def coordinated(
                     yield batch
     finally:
         await broker.shutdown()
+
+
+@asynccontextmanager
+async def handed_out(
+    redis: str, url: str, folder: Path, prompts: Iterable[Any]
+) -> AsyncIterator[tuple[DistributedBatch, asyncio.Task[BatchSummary]]]:
+    """A coordinator that has handed these prompts out; it has a run to be awaited."""
+    watching = asyncio.Event()
+
+    def tell(event: BatchEvent) -> None:
+        if event.progress.workers is not None:
+            watching.set()
+
+    async with coordinated(redis, url, folder, on_event=tell) as batch:
+        await batch.add(prompts)
+        running = asyncio.create_task(batch.run())
+        await watching.wait()
+        yield batch, running
+
+
+async def leave_alone(redis: str, url: str, folder: Path, prompts: Iterable[Any]) -> BatchSummary:
+    """Hand these prompts out, and go away; what the run tells then."""
+    async with handed_out(redis, url, folder, prompts) as (batch, running):
+        batch.stop()
+        return await running
+
+
+@asynccontextmanager
+async def working(redis: str, url: str, **options: Any) -> AsyncIterator[Worker]:
+    """A worker in this process, until the end of the block."""
+    async with (
+        Client(KEY, base_url=url, poll=0.01) as client,
+        Worker(client, redis, account=account_id(KEY, url), **{"terms": TERMS, **options}) as worker,
+    ):
+        serving = asyncio.create_task(serve(worker, redis))
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            async with asyncio.timeout(MOST_SECONDS):
+                await serving
 
 
 @dataclass(slots=True)

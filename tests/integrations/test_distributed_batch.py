@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from draining import HURRY, KEY, MOST_SECONDS, compare, coordinated
+from draining import HURRY, KEY, TERMS, compare, coordinated, handed_out, leave_alone, working
 from hypothesis import given
 from hypothesis import strategies as st
 from taskiq import InMemoryBroker
@@ -17,30 +16,13 @@ from nanobanana_async import BatchError, BudgetExceededError, Client, GenerateRe
 from nanobanana_async.batch import BatchRunner, JobState, Journal, read_manifest
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
 from nanobanana_async.integrations._account import account_id
-from nanobanana_async.integrations.distributed import DistributedBatch, Terms, Worker
+from nanobanana_async.integrations.distributed import DistributedBatch, Worker
 from nanobanana_async.integrations.distributed._handing import from_ranges, shard_rows, to_ranges
 from nanobanana_async.integrations.distributed._late import PAST
 from nanobanana_async.integrations.distributed._rows import RowRecord, ShardRow, decode_shard, encode_shard
 from nanobanana_async.integrations.taskiq import drain_on, open_worker, serve
 
 SERVICE = {"limit": 8, "duration": 0.02, "image_size": 48, "image_format": "png", "credits": 1000}
-TERMS = Terms(lease_seconds=1.0, answer_timeout=0.2, patience=HURRY)
-
-
-@asynccontextmanager
-async def working(redis, url, **options):
-    """A worker in this process, until the end of the block."""
-    async with (
-        Client(KEY, base_url=url, poll=0.01) as client,
-        Worker(client, redis, account=account_id(KEY, url), **{"terms": TERMS, **options}) as worker,
-    ):
-        serving = asyncio.create_task(serve(worker, redis))
-        try:
-            yield worker
-        finally:
-            worker.stop()
-            async with asyncio.timeout(MOST_SECONDS):
-                await serving
 
 
 @pytest.fixture
@@ -75,29 +57,6 @@ async def test_a_coordinator_goes_away_and_comes_back(redis_server, emulator, tm
     assert summary.all_stored
     assert summary.credits_used == 30 == emulator.ledger.credits_charged
     assert statuses(tmp_path) == {"stored": 30}
-
-
-@asynccontextmanager
-async def handed_out(redis, url, folder, prompts):
-    """A coordinator that has handed these prompts out; it has a run to be awaited."""
-    watching = asyncio.Event()
-
-    def tell(event):
-        if event.progress.workers is not None:
-            watching.set()
-
-    async with coordinated(redis, url, folder, on_event=tell) as batch:
-        await batch.add(prompts)
-        running = asyncio.create_task(batch.run())
-        await watching.wait()
-        yield batch, running
-
-
-async def leave_alone(redis, url, folder, prompts):
-    """Hand these prompts out, and go away; what the run tells then."""
-    async with handed_out(redis, url, folder, prompts) as (batch, running):
-        batch.stop()
-        return await running
 
 
 async def test_rows_that_workers_have_are_sent_by_no_other_run(redis_server, emulator, tmp_path):

@@ -169,9 +169,9 @@ class Book:
         """The lease goes on; False when it had ended. Raises: RedisError, at once."""
         return bool(await self._scripts.run("renew", worker, _ms(ttl)))
 
-    async def leave(self, worker: str) -> None:
-        """The lease ends now."""
-        await self._call("leave", worker)
+    async def leave(self, worker: str) -> bool:
+        """The lease ends now; False when Redis did not know it."""
+        return bool(await self._call("leave", worker))
 
     async def bury(self, worker: str) -> None:
         """The lease of a process that is gone for certain."""

@@ -24,6 +24,7 @@ MOST = 20
 
 _RANKS = {JobState.RUNNING: 1, JobState.COMPLETED: 2, JobState.STORED: 4}
 _ENDED = 3  # failed, rejected, expired
+_FACTS = ("credits", "urls", "created_at", "expires_at", "files")
 _OPEN = (JobState.READY, JobState.INTENT, JobState.UNCERTAIN, JobState.LOST)
 
 
@@ -54,9 +55,9 @@ class Latecomers:
     async def _take(self, book: Book, plan: Plan | None, told: dict[int, RowRecord]) -> set[int]:
         snapshots = []
         for row in await rows_of(self._journal, set(told), *JobState):
-            record = told[row.index]
-            if not is_news(row, record):
+            if not is_news(row, told[row.index]):
                 continue
+            record = with_known(row, told[row.index])
             _LOGGER.info("row %s was %s; %s came late", row.index, row.state, record.generation_id)
             shard = None if plan is None else plan.shard_of(row.index)
             if plan is None or shard is None:
@@ -83,6 +84,13 @@ def is_news(row: JournalRow, told: RowRecord) -> bool:
             _tell_twice(row.index, told.generation_id)
         return False
     return told.generation_id is not None or row.state in _OPEN
+
+
+def with_known(row: JournalRow, told: RowRecord) -> RowRecord:
+    """What came late, with what was known of the same generation and is not told once more. Pure."""
+    if row.generation_id is None:
+        return told
+    return replace(told, **{name: getattr(row, name) for name in _FACTS if getattr(told, name) in (None, ())})
 
 
 def _tell_twice(index: int, generation_id: str) -> None:

@@ -78,10 +78,10 @@ class Lease:
         self._on_loss.append(callback)
         return lambda: self._on_loss.remove(callback)
 
-    async def end(self) -> None:
-        """Give it back."""
+    async def end(self) -> bool:
+        """Give it back; False when Redis has forgotten it. Raises: BookError."""
         self._until = 0.0
-        await self._book.leave(self.name)
+        return await self._book.leave(self.name)
 
 
 def is_gone(name: str) -> bool:

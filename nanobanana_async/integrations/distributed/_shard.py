@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..._answers import Submission
 from ..._exceptions import BudgetExceededError, ContentRejectedError
@@ -107,11 +108,15 @@ class Shard:
     async def accept(self, index: int, nonce: str, submission: Submission) -> str:
         """Taken, and paid: the book knows when this returns. `ok`, `twice` or `late`."""
         told = (submission.generation_id, submission.credits_used, submission.remaining_credits)
+        known = {"state": JobState.RUNNING, "generation_id": told[0], "credits": told[1], "error": None}
+        before = self._tell(index, known)
         word = await self.book.accept(self.claim.batch, self.claim.shard, index, nonce, told)
         if word != "twice":
-            credits_used = submission.credits_used
-            self._put(index, state=JobState.RUNNING, generation_id=submission.generation_id, credits=credits_used)
-            self.told[index] = RowRecord.of(self.rows[index])
+            self._put(index, **known)
+        elif before is None:
+            del self.told[index]
+        else:
+            self.told[index] = before
         return word
 
     async def doubt(self, index: int, nonce: str) -> None:
@@ -143,8 +148,8 @@ class Shard:
     async def stored(self, index: int, files: Sequence[str]) -> None:
         """On disk; now also where the batch gathers."""
         await self.storage.keep(files)
-        known = self.rows[index].generation_id
-        await self._record(index, RowRecord(state=JobState.STORED, generation_id=known, files=tuple(files)))
+        known = RowRecord.of(self.rows[index])  # all of it, for a Redis that has forgotten the rest
+        await self._record(index, replace(known, state=JobState.STORED, files=tuple(files), error=None))
         self.stored_now += 1
 
     async def ended(
@@ -161,14 +166,20 @@ class Shard:
         await self._record(index, record)
 
     async def _record(self, index: int, record: RowRecord) -> None:
+        known = {"state": record.state, **{name: value for name in _TOLD if (value := getattr(record, name))}}
+        self._tell(index, known)
         await self.book.record(self.claim.batch, self.claim.shard, index, record)
-        known = {name: value for name in _TOLD if (value := getattr(record, name))}
-        self._put(index, state=record.state, **known)
-        self.told[index] = RowRecord.of(self.rows[index])
+        self._put(index, **known)
 
-    def _put(self, index: int, **values: object) -> None:
+    def _tell(self, index: int, known: dict[str, Any]) -> RowRecord | None:
+        """Note what is told before it is: Redis may write it down and forget it before its answer is read."""
+        before = self.told.get(index)
+        self.told[index] = RowRecord.of(replace(self.rows[index], **known))
+        return before
+
+    def _put(self, index: int, **values: Any) -> None:
         self.changes += 1
-        self.rows[index] = replace(self.rows[index], **values)  # type: ignore[arg-type]  # fields by their names
+        self.rows[index] = replace(self.rows[index], **values)
 
 
 _TOLD = ("generation_id", "credits", "urls", "created_at", "expires_at", "files", "error")

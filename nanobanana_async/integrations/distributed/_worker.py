@@ -120,18 +120,23 @@ class Worker:
         with anyio.CancelScope(shield=True):
             try:
                 with suppress(NanoBananaError):
-                    await self.lease.end()
+                    if not await self.lease.end():
+                        await self._recollection.tell(self.book)
             finally:
                 await self._stack.aclose()
 
     async def keep(self) -> None:
-        """Renew the lease, and take a new one when it is lost, until cancelled. Redis may have lost more than that."""
+        """Renew the lease, and take a new one when it is lost, until cancelled. Redis may have lost more than that.
+
+        What was told is told again when the new one is known: a Redis that forgets later forgets the lease as well.
+        """
         while True:
             await self.lease.keep()
             while not self.lease.good:
                 try:
+                    lease = await self._new_lease()
                     await self._recollection.tell(self.book)
-                    self.lease = await self._new_lease()
+                    self.lease = lease
                 except BookError as error:
                     _LOGGER.warning("no new lease: %s", error)
                     await anyio.sleep(RENEW_INTERVAL)

@@ -88,15 +88,17 @@ local function open_again(b, n)
 end
 
 -- The batch is over, or Redis had forgotten it. What is told of it still is kept for a month, for whoever runs it again.
+-- Steps come in any order, by several connections: a row is as far as the furthest, and has the facts of all of them.
 local RANK = { running = 1, completed = 2, stored = 4 }
 local function keep_late(b, i, patch)
     local key = late_key(b)
     local text = redis.call('HGET', key, i)
     local row = text and cjson.decode(text) or {}
     if row.g and patch.g and row.g ~= patch.g then return 'other' end
-    if (RANK[patch.s] or 3) < (RANK[row.s] or 0) then return 'late' end
-    for _, field in ipairs({ 's', 'g', 'k', 'u', 'x', 'y', 'p', 'e' }) do
-        if patch[field] ~= nil then row[field] = patch[field] end
+    local further = (RANK[patch.s] or 3) >= (RANK[row.s] or row.s and 3 or 0)
+    if further then row.s, row.e = patch.s, patch.e end
+    for _, field in ipairs({ 'g', 'k', 'u', 'x', 'y', 'p' }) do
+        if patch[field] ~= nil and (further or row[field] == nil) then row[field] = patch[field] end
     end
     redis.call('HSET', key, i, cjson.encode(row))
     redis.call('EXPIRE', key, 30 * 86400)

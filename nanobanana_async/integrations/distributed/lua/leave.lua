@@ -1,4 +1,3 @@
--- A worker says good-bye. Its intents are due when their answers can't come any more.
+-- A worker says good-bye. Its intents are due when their answers can't come any more. Whether it was known.
 free_all(ARGV[1])
-redis.call('ZREM', WORKERS, ARGV[1])
-return 'ok'
+return redis.call('ZREM', WORKERS, ARGV[1])
