@@ -1,4 +1,6 @@
-"""What the journal costs: import, reopening, synced commits, taking. Run: python benchmarks/bench_journal.py [ROWS]
+"""What the journal costs: import, reopening, synced commits, taking, the manifest and the gallery.
+
+Run: python benchmarks/bench_journal.py [ROWS]
 
 Prints a JSON line a measurement. The folder is temporary, beside the system's other temporary files: give TMPDIR a
 disk to measure a disk.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import resource
 import sqlite3
 import sys
@@ -21,8 +24,10 @@ from nanobanana_async import Generation
 from nanobanana_async.batch._inputs import read_rows
 from nanobanana_async.batch._journal import Journal
 from nanobanana_async.batch._journal_rows import JobState
+from nanobanana_async.batch._outputs import Outputs
 
 PRODUCERS = 16
+UNDER_WAY = 32
 JOBS = 3000
 
 
@@ -35,9 +40,11 @@ async def main(rows: int) -> None:
         await bench_again(folder / "batch", source, rows)
         await bench_jobs(folder / "batch", "FULL")
         await bench_jobs(folder / "batch", "NORMAL")
+        await bench_rows(folder / "batch")
         finish_half(folder / "batch", rows)
         await bench_reopen(folder / "batch")
         await bench_manifest(folder / "batch", rows)
+        await bench_outputs(folder / "batch", rows)
 
 
 def write_input(path: Path, rows: int) -> None:
@@ -95,6 +102,35 @@ async def finish(journal: Journal, rows: Iterator) -> None:
         await journal.stored(row.index, [f"images/{row.index}.png"])
 
 
+async def bench_rows(folder: Path) -> None:
+    """As a batch does it: a row's acceptance, the next one's intent and an earlier one's end share a commit."""
+    generation = Generation(id="", prompt="", model="", image_urls=("https://example.com/1.png",))
+    async with Journal.open(folder) as journal:
+        rows = await journal.take(JOBS)
+        before = await thread_seconds(journal)
+        await journal.intend(rows[0].index, 4)
+        for row, following, earlier in zip(rows, rows[1:], [None] * UNDER_WAY + rows, strict=False):
+            steps = [journal.accepted(row.index, f"clx{row.index:012}", 4, 1_000_000 - row.index)]
+            if earlier is not None:
+                made = journal.stored(earlier.index, [f"images/{earlier.index}.png"], completed=generation)
+                steps.append(asyncio.ensure_future(made))
+                await asyncio.sleep(0)
+            await journal.intend(following.index, 4)
+            await asyncio.gather(*steps)
+        seconds = await thread_seconds(journal) - before
+    tell(
+        {
+            "what": "a row's three steps in one commit, processor of the journal's thread",
+            "us_each": round(seconds / JOBS * 1e6, 1),
+        }
+    )
+
+
+async def thread_seconds(journal: Journal) -> float:
+    """Processor time of the journal's thread so far."""
+    return await journal._writer.run(lambda _: time.thread_time())
+
+
 def finish_half(folder: Path, rows: int) -> None:
     connection = sqlite3.connect(folder / "batch.db")
     with connection:
@@ -124,6 +160,14 @@ async def bench_manifest(folder: Path, rows: int) -> None:
         for _ in Journal.read(folder):
             pass
     tell(result)
+
+
+async def bench_outputs(folder: Path, rows: int) -> None:
+    """Manifest and gallery, as at the end of a run."""
+    async with Journal.open(folder) as journal:
+        with timed("manifest and gallery", rows) as result:
+            await Outputs(folder, journal, title=None, interval=math.inf).write()
+    tell(result | {"peak_mb": round(peak_megabytes())})
 
 
 @contextmanager
