@@ -29,6 +29,7 @@ from nanobanana_async.batch._outputs import Outputs
 PRODUCERS = 16
 UNDER_WAY = 32
 JOBS = 3000
+LEAST_ROWS = 4 * JOBS
 
 
 async def main(rows: int) -> None:
@@ -192,4 +193,7 @@ def tell(result: dict) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000))
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    if wanted < LEAST_ROWS:
+        sys.exit(f"ROWS must be at least {LEAST_ROWS:,} (got {wanted})")
+    asyncio.run(main(wanted))
