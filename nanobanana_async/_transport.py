@@ -17,10 +17,10 @@ from urllib.parse import quote
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
-from pydantic import SecretStr
 from yarl import URL
 
 from ._addresses import DEFAULT_BASE_URL, as_given, check_base_url, find_proxy, origin_of, show_link
+from ._credentials import Credentials
 from ._exceptions import (
     ConfigurationError,
     ConnectError,
@@ -39,7 +39,7 @@ READ_BUFFER = 256 * 1024  # bytes; with aiohttp's 64 KiB a large image costs fou
 LARGE_BODY = 512 * 1024  # bytes
 MAX_ANSWER_BYTES = MAX_EVENT_BYTES  # unpacked; what a stream may tell in one event, any other answer may tell as well
 PROXIES = 64  # origins whose proxies are remembered
-SHORTEST_SECRET = 6  # characters; to cross out shorter keys would cross out words of the answer
+URLS = 512  # of looks, remembered with what aiohttp works out about each; a job is looked at five times
 
 
 class OpenResponse:
@@ -96,10 +96,10 @@ class Transport:
         self.base_url = check_base_url(base_url)
         self._origin = origin_of(self.base_url)
         self.timeouts = timeouts or Timeouts()
-        self._key = None if api_key is None else SecretStr(api_key)
         self._user_agent = user_agent or USER_AGENT
         if not self._user_agent.isprintable():
             raise ConfigurationError(f"{user_agent!r} is no user agent: it has to be one line")
+        self._credentials = Credentials(api_key, user_agent=self._user_agent)
         self._given = session
         self._own: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,7 +107,7 @@ class Transport:
 
     def use_key(self, api_key: str) -> None:
         """Go on with another key of the same account."""
-        self._key = SecretStr(api_key)
+        self._credentials = Credentials(api_key, user_agent=self._user_agent)
 
     def __repr__(self) -> str:
         return f"<Transport {self.base_url}>"
@@ -135,7 +135,7 @@ class Transport:
             text = await _read_whole(response, f"{method} {path}")
         except FOREIGN_ERRORS as error:
             raise _translated(f"{method} {path}", error) from error
-        return Response(response.status, response.headers, self._scrub(text))
+        return Response(response.status, response.headers, self._credentials.scrub(text))
 
     async def stream(self, path: str, *, body: bytes, idle_timeout: float) -> OpenResponse:
         """POST, and the answer while it comes; `idle_timeout` bounds every silence, `generation_timeout` the whole.
@@ -144,7 +144,7 @@ class Transport:
         """
         limit = self._limit(total=self.timeouts.generation_timeout, sock_read=idle_timeout)
         response = await self._send("POST", path, None, body, limit, True)
-        return OpenResponse(response, f"POST {path}", self._scrub)
+        return OpenResponse(response, f"POST {path}", self._credentials.scrub)
 
     async def fetch(self, url: str, *, headers: Mapping[str, str] | None = None) -> OpenResponse:
         """GET any URL, never with the key; redirects are followed.
@@ -182,9 +182,9 @@ class Transport:
         try:
             return await session.request(
                 method,
-                _url(self.base_url, path, params),
+                _url(self.base_url, path, *(params or {}).items()),
                 data=_payload(body),
-                headers=self._headers(authenticated, body is not None),
+                headers=self._credentials.headers(authenticated=authenticated, with_body=body is not None),
                 timeout=limit,
                 allow_redirects=False,  # the key must not cross to another origin, nor a POST be sent twice
                 raise_for_status=False,  # a caller's session may do so, and would turn a refusal into a lost answer
@@ -195,20 +195,6 @@ class Transport:
 
     def _limit(self, *, total: float | None = None, sock_read: float | None = None) -> aiohttp.ClientTimeout:
         return _client_timeout(self.timeouts.connect_timeout, total, sock_read)
-
-    def _headers(self, authenticated: bool, with_body: bool) -> dict[str, str]:
-        headers = {"User-Agent": self._user_agent, "Accept": "application/json, text/event-stream"}
-        if with_body:
-            headers["Content-Type"] = "application/json"
-        if authenticated:
-            if self._key is None:
-                raise ConfigurationError("no API key: pass api_key, or set NANO_BANANA_API_KEY")
-            headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
-        return headers
-
-    def _scrub(self, body: bytes) -> bytes:
-        key = self._key.get_secret_value().encode() if self._key else b""
-        return body.replace(key, b"nb_***") if len(key) >= SHORTEST_SECRET else body
 
     def _proxy(self, origin: str) -> str | None:
         """The environment's proxy, as it was when the session began; a caller's session has its own.
@@ -263,19 +249,11 @@ async def _read_on(start: bytes, content: aiohttp.StreamReader, what: str) -> by
     return b"".join(chunks)
 
 
-def _url(base_url: str, path: str, params: Mapping[str, str] | None) -> URL:
+@lru_cache(URLS)
+def _url(base_url: str, path: str, *params: tuple[str, str]) -> URL:
     """Quoted here, and taken as it is by aiohttp, which would take a query apart and build it again."""
-    endpoint = _endpoint(base_url, path)
-    if not params:
-        return endpoint
-    query = "&".join([f"{name}={_quote(value)}" for name, value in params.items()])
-    return URL.build(
-        scheme=endpoint.scheme,
-        authority=endpoint.raw_authority,
-        path=endpoint.raw_path,
-        query_string=query,
-        encoded=True,
-    )
+    query = "&".join([f"{name}={_quote(value)}" for name, value in params])
+    return URL(f"{URL(base_url)}{path}{'?' if query else ''}{query}", encoded=True)
 
 
 def _quote(value: str) -> str:
@@ -283,11 +261,6 @@ def _quote(value: str) -> str:
 
 
 _needs_no_quotes = re.compile(r"[0-9A-Za-z_.~-]*").fullmatch
-
-
-@lru_cache(64)
-def _endpoint(base_url: str, path: str) -> URL:
-    return URL(f"{URL(base_url)}{path}", encoded=True)
 
 
 @lru_cache(64)

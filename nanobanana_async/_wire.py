@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -119,14 +118,27 @@ def read_ended(response: Response, *, what: str) -> GenerationRecord | None:
 
     Raises: as `read_model`.
     """
-    if response.status == 200 and _PROCESSING(response.body):
+    if response.status == 200 and _tells_processing(response.body):
         return None
     record = read_model(response, GenerationEnvelope, what=what).data
     return None if record.status is GenerationStatus.PROCESSING else record
 
 
-# A field of `data` itself: no brace stands between. Inside a JSON string the quotes would be escaped.
-_PROCESSING = re.compile(rb'\s*\{[^{}]*"data"\s*:\s*\{[^{}]*"processingStatus"\s*:\s*"processing"').match
+# As JavaScript writes it, and as Python does. Inside a JSON string the quotes would be escaped.
+_PROCESSING, _PROCESSING_SPACED = b'"processingStatus":"processing"', b'"processingStatus": "processing"'
+_DATA = (b'"data":', b'"data": ')
+
+
+def _tells_processing(body: bytes) -> bool:
+    """Whether a record surely says that its generation runs. To parse it takes ten times as long, and it is usual.
+
+    Surely: it is a field of `data` itself, in which no other object begins. Any other answer has to be parsed.
+    """
+    told = body.find(_PROCESSING)
+    if told < 0:
+        told = body.find(_PROCESSING_SPACED)
+    begins = body.rfind(b"{", 1)
+    return 0 < begins < told < body.find(b"}") and body.endswith(_DATA, 0, begins) and body.find(b"{", 1) == begins
 
 
 def read_json(text: bytes | str) -> Any:

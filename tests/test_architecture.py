@@ -17,7 +17,19 @@ import nanobanana_async
 PACKAGE = Path(nanobanana_async.__file__).parent
 LAYERS = (
     ("_version", "_exceptions", "_leftovers", "_known", "emulator"),
-    ("_sse", "_retry", "_images", "_addresses", "_partfile", "_durations", "_pace", "_gate", "_ranking", "_line"),
+    (
+        "_sse",
+        "_retry",
+        "_images",
+        "_addresses",
+        "_partfile",
+        "_durations",
+        "_pace",
+        "_gate",
+        "_ranking",
+        "_line",
+        "_credentials",
+    ),
     ("_models", "_lenient", "_queue", "_calls", "_timeouts"),
     ("_answers",),
     ("_wire", "_polling", "_references", "_part"),
@@ -45,7 +57,7 @@ LAYERS = (
 PURE = (
     *("_exceptions", "_models", "_sse", "_retry", "_wire", "_events", "_polling", "_durations", "_pace", "_learned"),
     *("_images", "_admission", "_cooldown", "_questions", "_scope", "_window", "_job", "_queue", "_outlook"),
-    *("_ranking", "_answers", "_lenient", "_known", "_timeouts", "_tally"),
+    *("_ranking", "_answers", "_lenient", "_known", "_timeouts", "_tally", "_credentials"),
 )
 EXTRAS = (
     "typer",

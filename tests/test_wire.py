@@ -22,6 +22,7 @@ from nanobanana_async._wire import (
     error_from_response,
     failure_of,
     generate_body,
+    read_ended,
     read_json,
     read_model,
     read_submission,
@@ -208,6 +209,30 @@ def test_records_are_read(name: str, status: str, urls: tuple[str, ...]) -> None
     """One look at a generation, in every state."""
     record = read_model(sample(name), GenerationEnvelope, what="GET /generate").data
     assert (record.status, record.image_urls) == (status, urls)
+
+
+FIELD = '"processingStatus":"processing"'
+
+
+@pytest.mark.parametrize(
+    ("body", "running"),
+    [
+        ('{"data":{"id":"clx",' + FIELD + ',"outputImageUrls":null}}', True),
+        ('{"data": {"id": "clx", "processingStatus": "processing"}}', True),
+        (' {\n"success":true,"data"\n:\n{' + FIELD + "}}", True),
+        ('{"data":{"prompt":"}{",' + FIELD + "}}", True),
+        ('{"data":{"meta":{},' + FIELD + "}}", True),
+        ('{"meta":{},"data":{' + FIELD + "}}", True),
+        ('{"data":{"before":{' + FIELD + '},"processingStatus":"completed"}}', False),
+        ('{"before":{' + FIELD + '},"data":{"processingStatus":"completed"}}', False),
+        ('{"data":{"processingStatus":"completed"},' + FIELD + "}", False),
+        ('{"data":{"prompt":' + json.dumps(FIELD) + ',"processingStatus":"completed"}}', False),
+    ],
+)
+def test_what_still_runs_is_told_from_what_has_ended(body: str, running: bool) -> None:
+    """With or without a model, whatever else the answer holds."""
+    record = read_ended(Response(200, {"Content-Type": "application/json"}, body.encode()), what="GET /generate")
+    assert (record is None) == running
 
 
 def test_half_a_character_in_a_prompt_can_be_stored() -> None:
