@@ -159,6 +159,8 @@ class Pipeline:
         """Where open requests are counted, wait for one; whoever gives up before it has sent nothing."""
         try:
             await stack.enter_async_context(slot.request(submission=True))
+            if job.cancelled:
+                raise Refused
         except BaseException:
             await self._withdraw(job)
             raise

@@ -10,6 +10,7 @@ import pytest
 from watched import Watched
 
 from nanobanana_async import (
+    AccountLimiter,
     Backoff,
     Client,
     GenerateRequest,
@@ -285,6 +286,23 @@ async def test_a_job_cancelled_while_its_references_are_read_is_not_sent(online,
         await client.idle()
         assert ledger.hooks == []
         assert emulator.ledger.requests["POST /generate"] == 1
+
+
+async def test_a_job_cancelled_while_it_waits_for_a_request_is_not_sent(online, new_job, recorder):
+    """Where open requests hold the slots: when one is free at last, nobody may want the job any more."""
+    limiter = AccountLimiter(scope="request")
+    async with online(scope="request", client={"limiter": limiter}) as (emulator, client):
+        async with limiter.request():
+            ledger = recorder()
+            job = new_job(ledger=ledger)
+            await client.enqueue(job)
+            await ledger.until("intend")
+            assert job.cancel()
+        await client.idle()
+        assert emulator.ledger.requests == {}
+        assert ledger.hooks == ["intend", "withdrawn"]
+        now = limiter.statistics()
+        assert (now.submitting, now.running, now.open_requests) == (0, 0, 0)
 
 
 async def test_cancelling_a_job_stops_its_download(online, new_job, tmp_path):
