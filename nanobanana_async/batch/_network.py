@@ -44,7 +44,10 @@ class Network:
             news = self._teller.news
             await anyio.sleep(QUIET_INTERVALS * self._interval)
             if news == self._teller.news and not self._brake.pulled:
-                await self.back()
+                try:
+                    await self.back()
+                except Exception as error:  # of whoever listens; raised here, it would cancel the rows that run
+                    self._brake.pull(error)
 
     async def _wait(self) -> None:
         trouble = await self._trouble()

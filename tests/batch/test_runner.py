@@ -360,6 +360,34 @@ async def test_a_broken_listener_ends_the_run_and_is_raised(online, tmp_path):
         assert statuses(tmp_path)["stored"] == emulator.ledger.charges < 6
 
 
+async def test_a_listener_that_breaks_at_a_note_ends_the_run_as_plainly(online, tmp_path):
+    """A note is told by whoever notices that the network has gone, in no row's task."""
+
+    def broken(event):
+        if "no network" in event.message:
+            told.set()
+            raise LookupError("mine")
+
+    told = asyncio.Event()
+
+    async with online(duration=float("inf")) as (emulator, _), Relay(emulator.url) as relay:
+        async with (
+            Client(KEY, base_url=relay.url, poll=0.01, **HASTE) as client,
+            runner(client, tmp_path, on_event=broken) as batch,
+        ):
+            await batch.add(["a cat"])
+            running = asyncio.create_task(batch.run())
+            while client.statistics().running == 0:  # noqa: ASYNC110  # its id is known, so that only looks are cut off
+                await asyncio.sleep(0.01)
+            await relay.cut()
+            await told.wait()
+            await relay.mend()
+            emulator.finish()
+            with pytest.raises(LookupError, match="mine"):
+                await running
+        assert statuses(tmp_path) == {"stored": 1}
+
+
 async def test_the_manifest_is_fresh_while_the_batch_runs(online, tmp_path):
     """Now and then, and whole: whoever reads it never meets half of one."""
     async with online(limit=1, duration=float("inf")) as (emulator, client), runner(client, tmp_path) as batch:
