@@ -52,6 +52,8 @@ class Feed:
                 except Exception as error:  # not to be raised, which would cancel the rows that run
                     self._brake.pull(error)
                     return None
+                if self._brake.pulled:  # meanwhile
+                    return None
                 if row is not None:
                     self._under_way.add(row.index)
                     return row
