@@ -80,6 +80,8 @@ class PartFile:
             self._claim = claim(file.fileno())
         except BaseException:
             file.close()
+            with suppress(OSError):  # whoever took it for left behind may have been quicker
+                os.unlink(self._path)
             raise
         return file
 

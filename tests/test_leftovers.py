@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -131,6 +132,21 @@ async def test_a_part_taken_away_at_its_start_is_made_again(
     await part.commit([b"image"], fsync=False, folder_too=False)
     assert (tmp_path / "a.png").read_bytes() == b"image"
     assert names(tmp_path) == ["a.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="parts are not claimed there")
+async def test_a_part_that_can_not_be_claimed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last free file handle was its own: the claim needs another."""
+
+    def none_left(handle: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "dup", none_left)
+    part = PartFile(str(tmp_path), "a.png")
+    with pytest.raises(OSError, match="Too many open files"):
+        await part.commit([b"image"], fsync=False, folder_too=False)
+    part.discard()
+    assert names(tmp_path) == []
 
 
 async def test_many_who_clear_a_folder_disturb_nobody(tmp_path: Path) -> None:
