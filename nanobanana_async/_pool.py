@@ -164,19 +164,25 @@ class Pool:
         try:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             chosen = min(done, key=lambda task: waiting[task].completed)
-            return PooledSlot(chosen.result(), waiting.pop(chosen))
-        finally:
+            slot = PooledSlot(chosen.result(), waiting[chosen])
+            await _give_up([task for task in waiting if task is not chosen])
+        except BaseException:
             await _give_up(list(waiting))
+            raise
+        return slot
 
 
 async def _give_up(waiting: list[asyncio.Task[Slot]]) -> None:
-    """End those that still wait; slots that came all the same go back."""
+    """End those that still wait; slots that came all the same go back, also when this is cancelled."""
     if not waiting:
         return
     for task in waiting:
+        task.add_done_callback(_give_back)
         task.cancel()
     with anyio.CancelScope(shield=True):
         await asyncio.wait(waiting)
-    for task in waiting:
-        if not task.cancelled() and task.exception() is None:
-            task.result().release()
+
+
+def _give_back(task: asyncio.Task[Slot]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().release()

@@ -161,6 +161,24 @@ async def test_what_runs_stays_with_its_account() -> None:
         assert isinstance(next(o for o in outcomes if isinstance(o, TimeoutError)), GenerationTimeoutError)
 
 
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_a_loop_that_cancels_every_task_takes_no_slot_along(turns: int) -> None:
+    """As `asyncio.run` does at Ctrl-C: a limiter may outlive its loop, and what is lost then is lost for good."""
+    limiters = [AccountLimiter(), AccountLimiter()]
+    accounts = [Account(f"nb_{number}", limiter=limiter) for number, limiter in enumerate(limiters)]
+    ours = asyncio.all_tasks()
+    async with Client(accounts=accounts, base_url="http://127.0.0.1:9") as client:
+        waiting = asyncio.create_task(client.generate("a cat"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        others = asyncio.all_tasks() - ours
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
+    assert waiting.cancelled()
+    assert [limiter.statistics().submitting for limiter in limiters] == [0, 0]
+
+
 async def test_whoever_stops_waiting_leaves_no_slot_behind() -> None:
     """Cancelled in the queue while both accounts are full."""
     async with two(duration=math.inf) as (emulator, client):
