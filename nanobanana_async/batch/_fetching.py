@@ -5,6 +5,7 @@ What can't be had now is left for the next run; only what is gone for good ends 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from .._client import Client
@@ -96,6 +97,13 @@ class Fetcher:
 def stem(row: JournalRow) -> str:
     """A row's images by name: sorted as the input is, and readable. The index makes it unique."""
     return f"{row.index:06d}-{slug(row.request.prompt)}".rstrip("-")
+
+
+def without_references(row: JournalRow) -> JournalRow:
+    """The same row, for whoever needs no more: many are held at once, and references may be megabytes each."""
+    if not row.request.reference_images:
+        return row
+    return replace(row, request=row.request.model_copy(update={"reference_images": ()}))
 
 
 def _is_worth_another_look(error: NanoBananaError) -> bool:

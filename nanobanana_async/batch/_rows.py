@@ -33,7 +33,7 @@ from .._exceptions import (
 from .._job import Destination, Job, JobStatus
 from ._brake import Brake
 from ._feeding import Feed
-from ._fetching import IMAGES, Fetcher, stem
+from ._fetching import IMAGES, Fetcher, stem, without_references
 from ._journal_rows import JobState, JournalRow
 from ._judging import Doubt, Judgement
 from ._network import Network
@@ -105,7 +105,7 @@ class Rows:
         async with anyio.create_task_group() as tasks:
             while (row := await feed.next()) is not None:
                 self._teller.begin(row)
-                tasks.start_soon(self._tend, row, self._pick_up, feed)
+                tasks.start_soon(self._tend, without_references(row), self._pick_up, feed)
 
     async def _submit_all(self, feed: Feed) -> None:
         """Send rows, and see them through.

@@ -28,6 +28,7 @@ from ._telling import Teller
 from ._turnstile import Turnstile
 
 LEAST_WIDTH = 32  # rows under way at once, or twice the slots if that is more
+EARLIER_WIDTH = 256  # the same of an earlier run's: nothing is sent before all of them are, and their slots come free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +162,9 @@ class Run:
             beside.start_soon(self._outputs.keep_fresh)
             beside.start_soon(self._network.watch)
             beside.start_soon(self._memory.keep)
+            paid = (JobState.RUNNING, JobState.COMPLETED)
             await rows.go_through(
-                Feed(self._journal, self._brake, JobState.RUNNING, JobState.COMPLETED, width=self._width, once=True),
+                Feed(self._journal, self._brake, *paid, width=lambda: self._width(EARLIER_WIDTH), once=True),
                 Feed(self._journal, self._brake, JobState.READY, *self._doubtful(), width=self._width),
             )
             beside.cancel_scope.cancel()
@@ -170,8 +172,8 @@ class Run:
     def _doubtful(self) -> tuple[JobState, ...]:
         return (JobState.UNCERTAIN,) if self._options.uncertain == "retry" else ()
 
-    def _width(self) -> int:
-        return 0 if self._network.away else max(LEAST_WIDTH, 2 * (self._client.limit or 0))
+    def _width(self, least: int = LEAST_WIDTH) -> int:
+        return 0 if self._network.away else max(least, 2 * (self._client.limit or 0))
 
 
 async def committed(journal: Journal, counts: Counts) -> int:

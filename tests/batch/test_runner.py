@@ -169,19 +169,20 @@ async def test_cancellation_leaves_at_once_and_the_next_run_pays_nothing_again(o
         assert emulator.ledger.charges == 10
 
 
-async def test_slots_that_an_earlier_run_left_taken_are_filled_one_by_one(online, tmp_path):
+@pytest.mark.parametrize("slots", [3, 40])
+async def test_slots_that_an_earlier_run_left_taken_are_filled_one_by_one(online, tmp_path, slots):
     """The next run watches what is left running, and does not wait for the last of it to send more."""
-    async with online(limit=3, duration=float("inf")) as (emulator, _):
+    async with online(limit=slots, duration=float("inf")) as (emulator, _):
         async with another_client(emulator) as client, runner(client, tmp_path) as batch:
-            await leave_running(emulator, batch, rows=6, running=3)
+            await leave_running(emulator, batch, rows=slots + 3, running=slots)
         async with another_client(emulator) as client, runner(client, tmp_path) as batch:
             running = asyncio.create_task(batch.run())
             emulator.finish(emulator.ledger.charged()[0].generation_id)
-            await asyncio.wait_for(emulator.until(lambda: emulator.ledger.charges == 4), 5)
+            await asyncio.wait_for(emulator.until(lambda: emulator.ledger.charges == slots + 1), 5)
             emulator.duration = 0.01
             emulator.finish()
             assert (await running).all_stored
-        assert emulator.ledger.charges == 6
+        assert emulator.ledger.charges == slots + 3
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
