@@ -115,7 +115,8 @@ async def test_lost_answers_are_judged_over_all_workers(redis_server, tmp_path):
     faults = FaultPlan(
         Fault("submit", "reset_before", times=2, after=4), Fault("submit", "reset_after", times=1, after=12)
     )
-    async with Emulator(**SERVICE, faults=faults) as emulator:
+    room = {**SERVICE, "limit": 24}  # for all: an answer that was a refusal would be lost without a trace
+    async with Emulator(**room, faults=faults) as emulator:
         async with working(redis_server.url, emulator.url), working(redis_server.url, emulator.url):
             async with coordinated(redis_server.url, emulator.url, tmp_path) as batch:
                 await batch.add(cats(24))
