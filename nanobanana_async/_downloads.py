@@ -211,7 +211,7 @@ class Downloads:
     async def _fetch(self, link: str, image: Image, part: Part) -> None:
         # Images don't shrink by gzip, and a range of a gzipped body would be of no use.
         headers = {"Accept-Encoding": "identity", **part.range_headers()}
-        async with await self._transport.fetch(link, headers=headers) as response:
+        async with await self._open(link, headers) as response:
             self._check_status(response, image, part)
             part.begin(response.status, response.headers)
             due, enough = self._clock() + self._patience, part.received + self._least
@@ -222,6 +222,12 @@ class Downloads:
                 if self._clock() >= due:
                     self._check_progress(image, part, enough)
                     due, enough = self._clock() + self._patience, part.received + self._least
+
+    async def _open(self, link: str, headers: dict[str, str]) -> OpenResponse:
+        try:
+            return await self._transport.fetch(link, headers=headers)
+        except ValueError as error:  # a port or a host name that can't be, here or where it was redirected to
+            raise DownloadError(f"{show_url(link)!r} is no image link: {error}", url=show_url(link)) from error
 
     def _check_progress(self, image: Image, part: Part, enough: float) -> None:
         """Raise when so little came of it that it would hold its place for hours."""

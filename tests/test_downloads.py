@@ -658,7 +658,15 @@ async def test_a_huge_image_is_refused(cdn, tmp_path, announced):
 
 
 @pytest.mark.parametrize(
-    "link", ["ftp://x/y.png", "data:image/png;base64,A", "data:text/html;base64,AAAA", "data:image/png;base64,AAAA"]
+    "link",
+    [
+        "ftp://x/y.png",
+        "http://localhost:99999/x.png",
+        f"http://{'a' * 64}.example/x.png",
+        "data:image/png;base64,A",
+        "data:text/html;base64,AAAA",
+        "data:image/png;base64,AAAA",
+    ],
 )
 async def test_a_link_that_can_never_work_is_not_tried_again(tmp_path, downloads, link):
     """The error tells the generation all the same."""
