@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -222,6 +223,7 @@ _BY_STATUS: dict[int, tuple[type[APIStatusError], str]] = {
 }
 
 
+_TITLE = re.compile(rb"<title[^<>]{0,100}>([^<]*)<", re.IGNORECASE).search
 _WALL_SIGNS = (b"attention required", b"cf-error", b"cloudflare", b"just a moment")
 
 
@@ -287,7 +289,7 @@ class _ErrorDetail:
         except ValueError:
             fields = None
         if not isinstance(fields, dict):
-            return cls(_snippet(response.body), None, {})
+            return cls(_title(response.body) or _snippet(response.body), None, {})
         inner = fields.get("error")
         if isinstance(inner, dict):
             fields = {**fields, **inner}
@@ -325,6 +327,14 @@ def _is_html(response: Response) -> bool:
     start = response.body[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
     says_html = "html" in response.headers.get("Content-Type", "").lower()
     return start.startswith(b"<") or (says_html and not start.startswith((b"{", b"[")))
+
+
+def _title(page: bytes) -> str | None:
+    """What an HTML page calls itself: nobody wants to read its tags."""
+    from html import unescape  # half a thousandth of a second, for errors alone
+
+    title = _TITLE(page)
+    return f"an HTML page, {_clip(unescape(title[1].decode('utf-8', 'replace')))!r}" if title else None
 
 
 def _snippet(body: bytes) -> str:

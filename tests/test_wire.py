@@ -264,6 +264,12 @@ def test_a_page_in_place_of_json_names_the_likely_cause() -> None:
         read_model(answer(body=b"\n <!DOCTYPE html>"), CreditsEnvelope, what="GET /credits")
 
 
+def test_an_error_names_a_page_by_its_title() -> None:
+    """Its tags would fill the terminal."""
+    page = b"<!DOCTYPE html><html><head><title>Not &amp;\n found</title></head><body>a lot</body></html>"
+    assert str(error_of(answer(404, page))).endswith("404: an HTML page, 'Not & found'; check the id and the base URL")
+
+
 # ---- generations that ended ---------------------------------------------------------------------------------
 
 
