@@ -11,10 +11,12 @@ from ._answers import GenerationRecord
 from ._api import Api
 from ._exceptions import GenerationTimeoutError, NanoBananaError, RateLimitError
 from ._limiter import Slot
+from ._models import GenerationStatus
 from ._polling import Key, Looks, Plan
 from ._retry import Backoff, respect_floor
 
 FINAL_ERRORS = 3  # looks in a row that answer with an error no retry mends (401, 404 …) before it is believed
+EMPTY_LOOKS = 3  # more looks at what is completed without images before that is believed: links may come late
 
 
 class Watch:
@@ -101,9 +103,11 @@ class Watch:
                 slot.look_refused(error)
             errors.add(error)
             return None
-        errors.clear()
         if slot is not None:
             slot.looked(reply.rate_limit, running=reply.value is None)
+        if reply.value is not None and errors.doubt(reply.value):
+            return None
+        errors.clear()
         return asked, reply.value
 
 
@@ -113,6 +117,7 @@ class _Errors:
     def __init__(self, generation_id: str, backoff: Backoff) -> None:
         self._generation_id = generation_id
         self._backoff = backoff
+        self._empty = 0
         self._begin_anew()
 
     def clear(self) -> None:
@@ -132,3 +137,11 @@ class _Errors:
         if self._final >= FINAL_ERRORS:
             error.generation_id = self._generation_id
             raise error
+
+    def doubt(self, record: GenerationRecord) -> bool:
+        """Whether to look again, later each time, because it is completed and its images are not there yet."""
+        if record.status is not GenerationStatus.COMPLETED or record.image_urls or self._empty >= EMPTY_LOOKS:
+            return False
+        self._empty += 1
+        self.delay, self.refused = next(self._delays), False
+        return True

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from witness import PNG, Witness
 
-from nanobanana_async import Backoff, Client, LearnedPlan, NotFoundError, RetryPolicy
+from nanobanana_async import Backoff, Client, GenerationFailedError, LearnedPlan, NotFoundError, RetryPolicy
 from nanobanana_async.emulator import Fault, FaultPlan
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
@@ -109,6 +109,18 @@ async def test_odd_answers_of_an_async_job(both, tmp_path: Path):
     assert path.read_bytes() == PNG
     assert path.suffix == ".png"
     assert witness.keys == {"api": {"Bearer nb_witness"}, "images": {None}}
+
+
+async def test_links_that_come_after_the_end_are_waited_for(both):
+    """Completed with no image yet is looked at again; only when it stays so, it is a failure, with its id."""
+    witness, client = both
+    witness.empty_looks = 3
+    assert (await client.generate("a cat")).image_urls == ("/files/gen_0",)
+    witness.empty_looks = 4
+    with pytest.raises(GenerationFailedError, match="completed without any image") as caught:
+        await client.generate("a dog")
+    assert caught.value.generation_id == "gen_1"
+    assert (await client.wait("gen_1")).image_urls == ("/files/gen_1",)
 
 
 async def test_lower_case_headers_tell_the_limit(both):

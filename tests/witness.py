@@ -29,6 +29,7 @@ class Witness:
         self.prompts: list[str] = []
         self.peak = self.refused = 0
         self.without_streams = self.never_found = False
+        self.empty_looks = 0  # that find it completed, and its links not written yet
         self.keys: dict[str, set[str | None]] = {"api": set(), "images": set()}
         self.changed = asyncio.Event()
         self.url = ""
@@ -89,7 +90,8 @@ class Witness:
             case 2 | 3 as look:
                 status = {"processingStatus": "pending" if look == 2 else "PROCESSING", "outputImageUrl": None}
                 return self.answer({"data": {"id": name, **status, "creditsUsed": None, **EXTRA}})
-        done = {"processingStatus": "completed", "outputImageUrl": f"/files/{name}", "creditsUsed": "1"}
+        link = f"/files/{name}" if self.looks[name] > 3 + self.empty_looks else None
+        done = {"processingStatus": "completed", "outputImageUrl": link, "creditsUsed": "1"}
         return self.answer({"data": {"id": name, **done, **EXTRA}, **EXTRA})
 
     async def credits(self, _: web.Request) -> web.Response:
