@@ -60,6 +60,11 @@ class AdmissionStatistics:
     scope: Scope | None = None
     open_requests: int = 0
 
+    @property
+    def slots(self) -> int:
+        """The limit; while it is still being found, as many as are taken."""
+        return self.running + self.submitting + self.forsaken if self.limit is None else self.limit
+
 
 class Admission:
     """Decides whether one more generation may be submitted. `max_concurrency` is the user's own ceiling."""

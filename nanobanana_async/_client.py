@@ -289,6 +289,11 @@ class Client:
         return None if self._engine is None else self._engine.limit
 
     @property
+    def slots(self) -> int:
+        """The limit; while it is not known, how many slots are taken. Twice as many jobs keep every slot busy."""
+        return 0 if self._engine is None else self._engine.slots
+
+    @property
     def plan(self) -> Plan:
         """When to look at what runs. What a LearnedPlan has learned can be kept: see its `dump` and `load`."""
         return self._plan

@@ -76,12 +76,17 @@ class Engine:
 
     def map_width(self) -> int:
         """How many jobs keep every slot busy while outcomes are read."""
-        return max(LEAST_MAP_WIDTH, 2 * (self.limit or 0))
+        return max(LEAST_MAP_WIDTH, 2 * self.slots)
 
     @property
     def limit(self) -> int | None:
         """How many generations may run at once; None while that is being found."""
         return self._limiter.statistics().limit
+
+    @property
+    def slots(self) -> int:
+        """The limit; while it is being found, how many are taken: whoever keeps more jobs ready lets it be found."""
+        return self._limiter.statistics().slots
 
     def statistics(self) -> ClientStatistics:
         """The numbers of this moment."""

@@ -40,6 +40,19 @@ async def test_a_limit_that_nobody_announces_is_found_from_few_refusals(online, 
         assert emulator.ledger.charges == 10 + 3 * limit
 
 
+async def test_a_map_fills_more_slots_than_it_holds_prompts_at_first(online):
+    """Where no answer tells the limit, nothing but a refusal does: so it holds more prompts the more run."""
+    async with (
+        online(limit=40, announce="never", duration=math.inf, client=PATIENT) as (emulator, client),
+        client.map(f"cat {number}" for number in range(80)) as outcomes,
+    ):
+        await emulator.until(lambda: emulator.ledger.active == 32)
+        emulator.finish(emulator.ledger.charged()[0].generation_id)
+        await anext(outcomes)
+        await asyncio.wait_for(emulator.until(lambda: emulator.ledger.active == 40), 10)
+        emulator.finish()
+
+
 @pytest.mark.parametrize("announce", ["always", "never"])
 async def test_slots_held_by_open_requests_only(online, announce):
     """The other reading of the limit: polls may meet a 429 as well, and no job is lost or paid twice."""

@@ -173,7 +173,7 @@ class Run:
         return (JobState.UNCERTAIN,) if self._options.uncertain == "retry" else ()
 
     def _width(self, least: int = LEAST_WIDTH) -> int:
-        return 0 if self._network.away else max(least, 2 * (self._client.limit or 0))
+        return 0 if self._network.away else max(least, 2 * self._client.slots)
 
 
 async def committed(journal: Journal, counts: Counts) -> int:

@@ -71,6 +71,18 @@ async def test_every_slot_is_filled(online, tmp_path):
         assert (await running).all_stored
 
 
+async def test_slots_beyond_those_of_a_known_limit_are_filled(online, tmp_path):
+    """Where no answer tells the limit, nothing but a refusal does: so there are always more rows than run."""
+    forever = {"limit": 40, "announce": "never", "duration": float("inf")}
+    async with online(**forever) as (emulator, client), runner(client, tmp_path) as batch:
+        await batch.add(f"cat {number}" for number in range(50))
+        running = asyncio.create_task(batch.run())
+        await asyncio.wait_for(emulator.until(lambda: emulator.ledger.active == 40), 10)
+        emulator.duration = 0.01
+        emulator.finish()
+        assert (await running).all_stored
+
+
 async def test_a_second_run_does_nothing(online, tmp_path):
     """What is stored stays so, for no credit and without one POST."""
     async with online(limit=4) as (emulator, client):

@@ -141,7 +141,7 @@ class Slice:
         return (JobState.READY, JobState.UNCERTAIN) if self._options.retries_uncertain else (JobState.READY,)
 
     def _width(self) -> int:
-        return 0 if self._network.away else max(LEAST_WIDTH, 2 * (self._client.limit or 0))
+        return 0 if self._network.away else max(LEAST_WIDTH, 2 * self._client.slots)
 
     async def _stop_after(self, seconds: float) -> None:
         await anyio.sleep(seconds)
