@@ -263,7 +263,9 @@ class Scheduler:
         except NanoBananaError as error:
             self._fail(job, error)
         except Exception as error:
-            _LOGGER.exception("job %s met an unexpected error", job.id)
+            _LOGGER.exception("%r met an unexpected error", job)
+            if job.generation_id:
+                error.add_note(f"It is paid: pick it up with client.wait({job.generation_id!r})")
             job.fail(error)
 
     def _left(self, job: Job) -> None:

@@ -137,6 +137,15 @@ async def test_what_a_limiter_raises_loses_no_paid_id(online, recorder, new_job)
         assert ledger.generation_id == job.generation_id is not None
 
 
+async def test_an_error_that_is_not_ours_tells_the_paid_id(online):
+    """Whoever awaits `generate` has nothing but the error."""
+    async with online(client={"limiter": BrokenLimiter()}) as (emulator, client):
+        with pytest.raises(LookupError) as raised:
+            await client.generate("a cat")
+        [entry] = emulator.ledger.charged()
+        assert f"client.wait({entry.generation_id!r})" in "".join(raised.value.__notes__)
+
+
 # ---- the ledger's hooks
 
 
