@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -183,8 +183,9 @@ def encode_json(value: Any) -> bytes:
 def _remove_stale(path: Path) -> None:
     before = time.time() - _STALE_SECONDS
     for part in path.parent.glob(f".{path.name}.*.part"):
-        if part.stat().st_mtime < before:
-            part.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # renamed by another writer, whose it is
+            if part.stat().st_mtime < before:
+                part.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

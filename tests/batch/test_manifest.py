@@ -136,3 +136,12 @@ def test_files_are_named_from_the_folder(tmp_path):
     assert relative_files(tmp_path, [tmp_path / "images" / "a.png"]) == ("images/a.png",)
     with pytest.raises(ValueError, match="subpath"):
         relative_files(tmp_path, [Path("/elsewhere/a.png")])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_part_that_vanishes_disturbs_no_other_writer(tmp_path):
+    """Another writer renames its own at any moment: here it is gone when its age is looked up."""
+    (tmp_path / ".a.txt.0123abcd.part").symlink_to(tmp_path / "gone")
+    with replacing(tmp_path / "a.txt") as file:
+        file.write(b"whole")
+    assert (tmp_path / "a.txt").read_bytes() == b"whole"
