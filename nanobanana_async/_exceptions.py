@@ -202,9 +202,13 @@ class ServerError(APIStatusError):
 
 
 class BlockedError(APIStatusError):
-    """An HTML page stood in front of the API: usually a firewall that dislikes the User-Agent or the address."""
+    """An HTML page stood in front of the API: usually a firewall that dislikes the User-Agent or the address.
+
+    `passing`: submissions before it were let in, so it may dislike this one only, or for a while.
+    """
 
     retryable = True
+    passing = False
 
 
 class GenerationError(NanoBananaError):

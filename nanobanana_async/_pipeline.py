@@ -26,6 +26,7 @@ from ._downloads import Downloads
 from ._events import StreamEvent, StreamReader, submitted_generation
 from ._exceptions import (
     APIStatusError,
+    BlockedError,
     ConnectError,
     ContentRejectedError,
     GenerationFailedError,
@@ -42,6 +43,7 @@ from ._models import DEFAULT_MODEL, Generation
 from ._polling import Key, Plan
 from ._references import encode_references
 from ._retry import RetryPolicy
+from ._wall import Wall
 from ._watch import Watch
 from ._wire import RateLimit, check_submission, generate_body, raise_for_failure
 
@@ -77,6 +79,7 @@ class Pipeline:
         self._generation_timeout = generation_timeout
         self._sleep = sleep
         self._plan = plan
+        self._wall = Wall()
 
     async def run(self, job: Job, slot: Slot) -> None:
         """Take `job` to its end.
@@ -122,6 +125,11 @@ class Pipeline:
             except ConnectError as error:
                 delay = self._retry.next_delay(error, delays)
                 if delay is None:
+                    raise
+            except BlockedError as error:  # nor has this one reached the service
+                delay = self._retry.next_delay(error, delays) if self._wall.has_a_door else None
+                if delay is None:
+                    error.passing = not self._wall.met()
                     raise
             await self._sleep(delay)
 
@@ -193,6 +201,7 @@ class Pipeline:
     async def _accept(self, job: Job, slot: Slot, reply: Reply[Submission]) -> None:
         job.generation_id = reply.value.generation_id
         job.credits_used = reply.value.credits_used
+        self._wall.passed()
         try:
             slot.accepted(reply.rate_limit)
             if job.generation_id:

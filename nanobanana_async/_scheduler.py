@@ -43,7 +43,7 @@ STARTS = 2  # jobs begun in one turn of the loop, so that thousands of free slot
 # 10,000 fill, a turn takes 2.5 ms, and with 10 a turn 12 ms; the slots fill as quickly
 
 # What the account itself was refused for: the jobs that wait behind would only be refused as well.
-_ACCOUNT_ERRORS = (AuthenticationError, InsufficientCreditsError, PermissionDeniedError, BlockedError)
+_ACCOUNT_ERRORS = (AuthenticationError, InsufficientCreditsError, PermissionDeniedError)
 
 
 class Scheduler:
@@ -301,7 +301,7 @@ class Scheduler:
         error.generation_id = error.generation_id or job.generation_id
         error.credits_used = error.credits_used if error.credits_used is not None else job.credits_used
         job.fail(error)
-        if isinstance(error, _ACCOUNT_ERRORS) and job.generation_id is None:
+        if job.generation_id is None and _concerns_all(error):
             for waiting in list(self._queue):
                 waiting.fail(_not_sent(error))
 
@@ -351,6 +351,11 @@ class Scheduler:
         for change in self._changed:
             if not change.done():
                 change.set_result(None)
+
+
+def _concerns_all(error: NanoBananaError) -> bool:
+    """Whether the jobs that wait would only meet the same."""
+    return isinstance(error, _ACCOUNT_ERRORS) or (isinstance(error, BlockedError) and not error.passing)
 
 
 def _not_sent(error: NanoBananaError) -> NanoBananaError:

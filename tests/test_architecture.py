@@ -28,6 +28,7 @@ LAYERS = (
         "_gate",
         "_ranking",
         "_line",
+        "_wall",
         "_credentials",
     ),
     ("_models", "_lenient", "_queue", "_calls", "_timeouts"),
@@ -57,7 +58,7 @@ LAYERS = (
 PURE = (
     *("_exceptions", "_models", "_sse", "_retry", "_wire", "_events", "_polling", "_durations", "_pace", "_learned"),
     *("_images", "_admission", "_cooldown", "_questions", "_scope", "_window", "_job", "_queue", "_outlook"),
-    *("_ranking", "_answers", "_lenient", "_known", "_timeouts", "_tally", "_credentials"),
+    *("_ranking", "_answers", "_lenient", "_known", "_timeouts", "_tally", "_credentials", "_wall"),
 )
 EXTRAS = (
     "typer",

@@ -23,6 +23,7 @@ from nanobanana_async import (
     RateLimit,
 )
 from nanobanana_async._scheduler import STARTS, Scheduler
+from nanobanana_async._wall import MOST_IN_A_ROW
 from nanobanana_async.emulator import Fault, FaultPlan
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
@@ -548,6 +549,36 @@ async def test_what_the_account_is_refused_for_fails_those_behind_unsent(online,
         assert emulator.ledger.requests["POST /generate"] == 1
         assert [str(error).startswith("not sent") for error in errors] == [False] + [True] * 9
         assert {job.status for job in jobs} == {JobStatus.FAILED}
+
+
+async def test_a_wall_that_stands_for_a_moment_fails_nobody(online):
+    """Others were let in before: it is tried again, as what never left is, and nothing is charged twice."""
+    plan = FaultPlan(Fault("submit", "html_wall", after=1, times=3))
+    async with online(faults=plan, limit=3) as (emulator, client):
+        jobs = [await client.submit(f"cat {number}") for number in range(6)]
+        assert await results_of(jobs) == [job.generation for job in jobs]
+        assert emulator.ledger.charges == 6
+        assert plan.fired == {"submit:html_wall": 3}
+
+
+async def test_a_wall_before_one_prompt_fails_that_job_alone(online):
+    """A firewall may dislike a prompt; those behind have nothing to do with it."""
+    async with online(faults=FaultPlan(Fault("submit", "html_wall", prompt="<script>")), limit=1) as (emulator, client):
+        prompts = ["one", "<script>", "two", "three"]
+        jobs = [await client.submit(prompt) for prompt in prompts]
+        errors = await results_of(jobs)
+        assert [isinstance(error, BlockedError) for error in errors] == [False, True, False, False]
+        assert emulator.ledger.charged_prompts() == ["one", "two", "three"]
+
+
+async def test_a_wall_that_stays_fails_those_behind_unsent(online):
+    """After some in a row that were not let in, though others were before."""
+    async with online(faults=FaultPlan(Fault("submit", "html_wall", after=1)), limit=1) as (emulator, client):
+        jobs = [await client.submit(f"cat {number}") for number in range(12)]
+        errors = await results_of(jobs)
+        sent = [str(error).startswith("not sent") for error in errors]
+        assert sent == [False] * (1 + MOST_IN_A_ROW) + [True] * (11 - MOST_IN_A_ROW)
+        assert emulator.ledger.charges == 1
 
 
 async def test_after_a_recharge_jobs_run_again(online):

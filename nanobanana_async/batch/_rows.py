@@ -85,6 +85,7 @@ class Rows:
         self._group = group
         self._sent: dict[Job, SubmissionLedger] = {}  # and not seen to yet
         self._left = False
+        self._turned_away: BlockedError | None = None
         brake.on_pull(self._withdraw_waiting)
 
     async def go_through(self, earlier: Feed, ready: Feed) -> None:
@@ -125,6 +126,8 @@ class Rows:
                         self._done_with(row, feed)
                 await feed.all_done()
                 tasks.cancel_scope.cancel()
+            if self._turned_away is not None:
+                self._brake.pull(self._turned_away)
         except asyncio.CancelledError:
             async with anyio.create_task_group() as leaving:  # a task of its own: this one may be cancelled again
                 leaving.start_soon(self._leave)
@@ -277,6 +280,11 @@ class Rows:
     async def _done(self, row: JournalRow, work: Work) -> bool:
         try:
             return await work(row)
+        except BlockedError as error:
+            if not error.passing:
+                raise
+            self._turned_away = error  # the row stays ready, for the next run
+            return False
         except (*_HALTS, JobCancelledError):
             raise
         except ConnectError:  # the row was never sent: it stays ready

@@ -17,6 +17,7 @@ from nanobanana_async import (
     AuthenticationError,
     Backoff,
     BatchError,
+    BlockedError,
     BudgetExceededError,
     Client,
     GenerateRequest,
@@ -281,6 +282,19 @@ async def test_a_balance_that_can_not_be_read_ends_no_row(online, tmp_path, kind
         await run(client, tmp_path)
         assert statuses(tmp_path) == {"stored": 1, "lost": 1}
         assert emulator.ledger.charges == told(tmp_path) == 2
+
+
+async def test_a_wall_before_one_prompt_leaves_that_row_for_the_next_run(online, tmp_path):
+    """A firewall may dislike it, or have a bad minute: the others are made, and nothing is written off."""
+    plan = FaultPlan(Fault("submit", "html_wall", prompt="cat 2"))
+    async with online(faults=plan) as (emulator, client):
+        summary = await run(client, tmp_path, 5)
+        assert isinstance(summary.stopped_by, BlockedError)
+        assert statuses(tmp_path) == {"stored": 4, "pending": 1}
+        emulator.faults = FaultPlan()
+        summary = await run(client, tmp_path)
+        assert (summary.stopped_by, summary.all_stored) == (None, True)
+        assert emulator.ledger.charges == told(tmp_path) == 5
 
 
 async def test_an_answer_that_others_overtook_is_recorded_when_it_comes(online, tmp_path):
