@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from ._lenient import LEFT_FIRST, Flag, LenientInt, LenientStr, LenientTime, Urls, Whole
+from ._lenient import LEFT_FIRST, Flag, LenientCount, LenientInt, LenientStr, LenientTime, Urls, Whole
 from ._models import DEFAULT_MODEL, Generation, GenerationStatus
 
 _NOT_TOLD: tuple[Any, ...] = (None, "", [])
@@ -57,7 +57,7 @@ class Submission(_WireModel):
     answered_async: Flag = Field(default=False, validation_alias="async")
     warning: Flag = False
     message: LenientStr = Field(default=None, validation_alias=AliasChoices("message", "error", "msg"))
-    credits_used: LenientInt = Field(default=None, validation_alias="creditsUsed")
+    credits_used: LenientCount = Field(default=None, validation_alias="creditsUsed")
     remaining_credits: LenientInt = Field(default=None, validation_alias="remainingCredits")
 
     @model_validator(mode="before")
@@ -83,7 +83,7 @@ class GenerationRecord(_WireModel):
     model_used: LenientStr = Field(default=None, validation_alias=AliasChoices("modelUsed", "model"))
     processing_status: Status = Field(default=None, validation_alias="processingStatus")
     error_message: LenientStr = Field(default=None, validation_alias="errorMessage")
-    credits_used: LenientInt = Field(default=None, validation_alias="creditsUsed")
+    credits_used: LenientCount = Field(default=None, validation_alias="creditsUsed")
     created_at: LenientTime = Field(default=None, validation_alias="createdAt")
 
     @property

@@ -176,6 +176,11 @@ class RateLimitError(APIStatusError):
         self.limit = limit
         self.active = active
 
+    @property
+    def tells_of_slots(self) -> bool:
+        """Whether it is about what runs at once, as a 429 is that says nothing else; not about too many calls."""
+        return self.error_type is None or "concurren" in self.error_type.lower()
+
 
 class ServerBusyError(APIStatusError):
     """503 `server_busy`: the service has no room right now. Credits were refunded."""

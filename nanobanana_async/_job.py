@@ -21,7 +21,7 @@ import secrets
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 from ._answers import Submission
 from ._events import StreamEvent
@@ -126,6 +126,8 @@ class Job:
         destination: Destination | None = None,
         ledger: Ledger = NULL_LEDGER,
     ) -> None:
+        if mode not in get_args(Mode):
+            raise InvalidRequestError(f"mode is one of {', '.join(get_args(Mode))} (got {mode!r})")
         if math.isnan(priority):
             raise InvalidRequestError("a priority must be a number: nan is neither more nor less urgent than another")
         if timeout is not None and not timeout > 0:  # paid, and given up at once; nan would never end

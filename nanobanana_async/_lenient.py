@@ -48,6 +48,11 @@ def _int(value: Any) -> int | None:
         return None
 
 
+def _count(value: Any) -> int | None:
+    number = _int(value)
+    return None if number is None or number < 0 else number
+
+
 def _urls(value: Any) -> Any:
     if isinstance(value, str):
         value = [value]
@@ -60,6 +65,9 @@ def _nothing(_: Any) -> None:
 
 LEFT_FIRST = Field(union_mode="left_to_right")
 LenientInt: TypeAlias = Annotated[StrictInt | Annotated[int | None, PlainValidator(_int)], LEFT_FIRST]
+LenientCount: TypeAlias = Annotated[
+    Annotated[StrictInt, Field(ge=0)] | Annotated[int | None, PlainValidator(_count)], LEFT_FIRST
+]
 LenientStr: TypeAlias = Annotated[StrictStr | Annotated[str | None, PlainValidator(_text)], LEFT_FIRST]
 LenientTime: TypeAlias = Annotated[datetime | Annotated[None, PlainValidator(_nothing)], LEFT_FIRST]
 Url: TypeAlias = Annotated[StrictStr, Field(min_length=1)]

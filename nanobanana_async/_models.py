@@ -34,7 +34,7 @@ class GenerateRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False, defer_build=True)
 
-    prompt: str
+    prompt: str = Field(strict=True)
     model: str | None = Field(default=None, min_length=1)
     reference_images: tuple[Any, ...] = Field(default=(), repr=False)
     aspect_ratio: str | None = None
@@ -62,6 +62,13 @@ class GenerateRequest(BaseModel):
         if not prompt.strip():
             raise ValueError("the prompt is blank")
         return prompt
+
+    @field_validator("quantity", mode="before")
+    @classmethod
+    def _check_quantity(cls, quantity: Any) -> Any:
+        if isinstance(quantity, bool):
+            raise ValueError(f"{quantity} is no number of images")
+        return quantity
 
     @field_validator("aspect_ratio")
     @classmethod

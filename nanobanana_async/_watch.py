@@ -15,6 +15,7 @@ from ._models import GenerationStatus
 from ._polling import Key, Looks, Plan
 from ._retry import Backoff, respect_floor
 
+LONGEST_REST = 120.0  # seconds that Retry-After may hold a look up: the generation goes on, and so does its slot
 FINAL_ERRORS = 3  # looks in a row that answer with an error no retry mends (401, 404 …) before it is believed
 EMPTY_LOOKS = 3  # more looks at what is completed without images before that is believed: links may come late
 
@@ -99,7 +100,7 @@ class Watch:
                 asked = self._clock()
                 reply = await self._api.look(generation_id)
         except NanoBananaError as error:
-            if slot is not None and isinstance(error, RateLimitError):
+            if slot is not None and isinstance(error, RateLimitError) and error.tells_of_slots:
                 slot.look_refused(error)
             errors.add(error)
             return None
@@ -131,7 +132,8 @@ class _Errors:
         self._delays: Iterator[float] = self._backoff.delays()
 
     def add(self, error: NanoBananaError) -> None:
-        self.delay = respect_floor(next(self._delays), error.retry_after)
+        floor = None if error.retry_after is None else min(error.retry_after, LONGEST_REST)
+        self.delay = respect_floor(next(self._delays), floor)
         self.refused = isinstance(error, RateLimitError) or error.retry_after is not None
         self._final += not error.retryable
         if self._final >= FINAL_ERRORS:

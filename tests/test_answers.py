@@ -87,6 +87,13 @@ def test_what_a_record_tells_wins() -> None:
     assert (made.id, made.prompt, made.model, made.credits_used) == ("clx2", "a dog", "n", 0)
 
 
+@pytest.mark.parametrize("credits_used", [-1, "-1", -0.5e9])
+def test_a_negative_price_was_not_told(credits_used: Any) -> None:
+    """It would lower what a budget counts as spent."""
+    assert record(creditsUsed=credits_used).credits_used is None
+    assert Submission.model_validate({"generationId": "clx1", "creditsUsed": credits_used}).credits_used is None
+
+
 JUNK = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()) | st.just({"a": 1})
 NAMES = st.sampled_from(
     [

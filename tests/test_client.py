@@ -105,6 +105,14 @@ async def test_patience_that_can_not_last_is_refused_unpaid(online, timeout):
         assert emulator.ledger.charges == 0
 
 
+async def test_an_unknown_mode_is_refused_unsent(online):
+    """The service would say no more than 400."""
+    async with online() as (emulator, client):
+        with pytest.raises(InvalidRequestError, match="mode is one of async, sync, stream"):
+            await client.generate("a cat", mode="batch")
+        assert emulator.ledger.requests.total() == 0
+
+
 async def test_no_patience_is_one_look(online):
     """`wait` with none: nothing is paid by it; less than none is a mistake."""
     async with online(duration=math.inf) as (emulator, client):

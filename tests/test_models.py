@@ -22,6 +22,7 @@ from nanobanana_async import GenerateRequest, Generation, InvalidRequestError
         ({"prompt": " \n"}, "prompt: the prompt is blank"),
         ({"quantity": 0}, "quantity: .*greater than or equal to 1.*got 0"),
         ({"quantity": 1.5}, "quantity: "),
+        ({"quantity": True}, "quantity: True is no number of images"),
         ({"aspect_ratio": "wide"}, "aspect_ratio: 'wide' is no aspect ratio"),
         ({"aspect_ratio": "16:9\n"}, "aspect_ratio: "),
         ({"aspect_ratio": "0:1"}, "aspect_ratio: "),
@@ -36,7 +37,7 @@ def test_a_request_that_cannot_be_sent_names_the_field(fields: dict[str, Any], t
     assert "\n" not in str(caught.value).replace("16:9\n", "")
 
 
-@pytest.mark.parametrize("prompt", [None, 7, ["a cat"], {"prompt": "a cat"}])
+@pytest.mark.parametrize("prompt", [None, 7, b"a cat", ["a cat"], {"prompt": "a cat"}])
 def test_a_prompt_is_text(prompt: Any) -> None:
     """Nothing else is turned into a prompt and paid for."""
     with pytest.raises(InvalidRequestError, match="prompt: "):

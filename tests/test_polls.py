@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 from witness import PNG, Witness
 
-from nanobanana_async import Backoff, Client, GenerationFailedError, LearnedPlan, NotFoundError, RetryPolicy
+from nanobanana_async import (
+    Backoff,
+    Client,
+    GenerateRequest,
+    GenerationFailedError,
+    LearnedPlan,
+    NotFoundError,
+    PollPlan,
+    RetryPolicy,
+)
+from nanobanana_async._api import Api
+from nanobanana_async._transport import Transport
+from nanobanana_async._watch import LONGEST_REST, Watch
+from nanobanana_async._wire import generate_body
 from nanobanana_async.emulator import Fault, FaultPlan
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
@@ -121,6 +134,33 @@ async def test_links_that_come_after_the_end_are_waited_for(both):
         await client.generate("a dog")
     assert caught.value.generation_id == "gen_1"
     assert (await client.wait("gen_1")).image_urls == ("/files/gen_1",)
+
+
+async def test_looks_that_are_too_many_say_nothing_of_slots(both):
+    """A 429 of another type is no sign that open requests hold them: no submission goes out beyond the limit."""
+    witness, client = both
+    witness.limited_looks = 6
+    await asyncio.gather(*(client.generate(f"cat {number}") for number in range(6)))
+    assert client.statistics().scope != "request"
+    assert (witness.peak, witness.refused) == (2, 0)
+
+
+async def test_a_look_waits_no_hour(both):
+    """Its generation goes on whatever Retry-After says, and so does its slot."""
+    witness, _ = both
+    rests = []
+
+    async def sleep(seconds):
+        rests.append(seconds)
+
+    witness.limited_looks, witness.look_after = 1, "3600"
+    transport = Transport("nb_witness", base_url=witness.url)
+    api = Api(transport)
+    submission = (await api.submit(generate_body(GenerateRequest(prompt="a cat"), [], "async"))).value
+    watch = Watch(api, PollPlan.of(0.01), backoff=Backoff(jitter=0.0), sleep=sleep)
+    await watch.until_end(submission.generation_id, timeout=900.0)
+    await transport.aclose()
+    assert LONGEST_REST < max(rests) < LONGEST_REST + 1
 
 
 async def test_lower_case_headers_tell_the_limit(both):

@@ -29,6 +29,8 @@ class Witness:
         self.prompts: list[str] = []
         self.peak = self.refused = 0
         self.without_streams = self.never_found = False
+        self.look_after = "0.01"
+        self.limited_looks = 0  # that are too many, whatever the slots
         self.empty_looks = 0  # that find it completed, and its links not written yet
         self.keys: dict[str, set[str | None]] = {"api": set(), "images": set()}
         self.changed = asyncio.Event()
@@ -83,6 +85,9 @@ class Witness:
 
     async def look(self, request: web.Request) -> web.Response:
         name = request.query["id"]
+        if self.limited_looks:
+            self.limited_looks -= 1
+            return self.answer({"error": "slow down", "type": "rate_limit"}, 429, {"retry-after": self.look_after})
         self.looks[name] += 1
         match 1 if self.never_found else self.looks[name]:
             case 1:
