@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -122,16 +122,25 @@ class Pipeline:
             await self._intend(job)
             try:
                 return await attempt(job, slot, body)
-            except ConnectError as error:
-                delay = self._retry.next_delay(error, delays)
+            except (ConnectError, BlockedError) as error:  # neither reaches the service
+                delay = self._pause(job, error, delays)
                 if delay is None:
-                    raise
-            except BlockedError as error:  # nor has this one reached the service
-                delay = self._retry.next_delay(error, delays) if self._wall.has_a_door else None
-                if delay is None:
-                    error.passing = not self._wall.met()
                     raise
             await self._sleep(delay)
+
+    def _pause(self, job: Job, error: ConnectError | BlockedError, delays: Iterator[float]) -> float | None:
+        """Seconds until it may be sent again; None where it was tried often enough, or was taken.
+
+        Taken, it is no error of the submission: a ledger or a limiter met it when it heard of the acceptance.
+        """
+        if job.status is JobStatus.RUNNING:
+            return None
+        if isinstance(error, ConnectError):
+            return self._retry.next_delay(error, delays)
+        delay = self._retry.next_delay(error, delays) if self._wall.has_a_door else None
+        if delay is None:
+            error.passing = not self._wall.met()
+        return delay
 
     # ---- the submission
 

@@ -254,6 +254,7 @@ def test_what_may_have_ended_makes_no_scope_likely(ended: int) -> None:
     for now in (1.0, 2.0, 3.0, 4.0, 5.0):
         admission.looked(told, now, running=True, seen_at=admission.acceptances)
     run_some(admission, ended, now=5.0, told=told)
+    admission.looked(RateLimit(limit=2), 5.0, running=True, seen_at=admission.acceptances)
     assert not admission.admit(5.0)
 
 

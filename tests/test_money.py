@@ -1,6 +1,7 @@
 """No credit spent twice, no paid image lost: lost answers, refusals, failing polls and broken downloads."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -9,7 +10,9 @@ from nanobanana_async import (
     AccountLimiter,
     Backoff,
     BadRequestError,
+    BlockedError,
     Client,
+    ConnectError,
     GenerationFailedError,
     RetryPolicy,
     SubmissionUncertainError,
@@ -135,6 +138,28 @@ async def test_what_a_limiter_raises_loses_no_paid_id(online, recorder, new_job)
             await job.result()
         assert emulator.ledger.charges == 1
         assert ledger.generation_id == job.generation_id is not None
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+@pytest.mark.parametrize("error", [partial(ConnectError, "no way"), partial(BlockedError, "a wall", status_code=403)])
+async def test_what_a_ledger_meets_after_the_answer_sends_nothing_again(online, recorder, new_job, error, mode):
+    """It may ask the service for the balance, say. As the error of a submission this means that none was taken."""
+
+    class Asking(recorder):
+        async def accepted(self, job, submission):
+            await super().accepted(job, submission)
+            raise error()
+
+    async with online(duration=0.01) as (emulator, client):
+        await client.generate("lets the next ones in")
+        ledger = Asking()
+        job = new_job(mode=mode, ledger=ledger)
+        await client.enqueue(job)
+        with pytest.raises(error.func) as caught:
+            await job.result()
+        assert ledger.hooks == ["intend", "accepted"]
+        assert caught.value.generation_id == emulator.ledger.charged()[-1].generation_id
+        assert emulator.ledger.charges == 2
 
 
 async def test_an_error_that_is_not_ours_tells_the_paid_id(online):
