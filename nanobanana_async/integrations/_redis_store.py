@@ -100,6 +100,7 @@ class RedisStore:
     async def _run(self, stamp: str, text: str, wake: Iterable[str]) -> bool:
         """Whether the book was as it was last seen; else it is seen anew."""
         keys = [f"{self._prefix}book", *(self._wake_list(address) for address in wake)]
+        sent = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await self._script(keys=keys, args=[self._seen, stamp, text, KEEP_SECONDS])
@@ -107,12 +108,20 @@ class RedisStore:
             raise StoreUnavailableError(str(error) or type(error).__name__) from error
         self._overtaken = False
         seconds, microseconds, *seen = answer
-        self._ahead = int(seconds) + int(microseconds) / 1e6 - asyncio.get_running_loop().time()
+        self._set_clock(int(seconds) + int(microseconds) / 1e6, sent)
         if seen:
             self._seen, self._text = (part.decode() for part in seen)
         elif text:
             self._seen, self._text = stamp, text
         return not seen
+
+    def _set_clock(self, read: float, sent: float) -> None:
+        """The server's clock was read at some moment since `sent`: what was known stays as far as that allows.
+
+        By a late answer alone it would seem to go slow, and what we write down until a time would count for less.
+        """
+        least, most = read - asyncio.get_running_loop().time(), read - sent
+        self._ahead = least if self._ahead is None else min(max(self._ahead, least), most)
 
     async def _listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` for each call, until closed."""

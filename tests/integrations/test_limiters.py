@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
+from patience import PATIENCE
 
 from nanobanana_async import AccountLimiter, RateLimit, RateLimitError, ServerBusyError
 
@@ -17,7 +18,6 @@ pytestmark = [
 ]
 
 NOTHING = RateLimit()
-PATIENCE = 10.0  # seconds until a test gives up
 
 
 async def acquire(limiter: Any, **options: Any) -> Any:
