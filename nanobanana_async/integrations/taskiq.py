@@ -60,6 +60,8 @@ class ShardBroker(RedisStreamBroker):
                 finally:
                     with anyio.CancelScope(shield=True):
                         await end((reading,))
+                    if not reading.cancelled():
+                        reading.exception()  # seen, should nobody be left to raise it to
                 yield reading.result()
 
 

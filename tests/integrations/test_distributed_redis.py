@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from draining import HURRY, KEY, coordinated
+from patience import PATIENCE
 from redis.asyncio import Redis
 from servers import RedisServer
 
@@ -13,7 +15,7 @@ from nanobanana_async import Client
 from nanobanana_async.emulator import Emulator
 from nanobanana_async.integrations._account import account_id
 from nanobanana_async.integrations.distributed import Terms, Worker
-from nanobanana_async.integrations.taskiq import serve
+from nanobanana_async.integrations.taskiq import redis_broker, serve
 
 SERVICE = {"limit": 6, "duration": 0.2, "image_size": 48, "image_format": "png", "credits": 1000}
 TERMS = Terms(lease_seconds=2.0, answer_timeout=0.5, patience=HURRY)
@@ -87,7 +89,7 @@ async def test_a_worker_leaves_though_a_cancellation_is_swallowed(redis_server, 
     monkeypatch.setattr(Redis, "xreadgroup", deaf)
     url = redis_server.url
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE),
         Client(KEY, base_url="http://127.0.0.1:9") as client,
         Worker(client, url, account="mine", terms=TERMS) as worker,
     ):
@@ -96,3 +98,33 @@ async def test_a_worker_leaves_though_a_cancellation_is_swallowed(redis_server, 
         worker.stop()
         await serving
     assert swallowed.is_set()
+
+
+async def test_a_reading_that_fails_while_it_ends_is_told_to_nobody(redis_server, monkeypatch):
+    """Nobody waits for it any more, and asyncio would tell of it on stderr."""
+    reading, told = asyncio.Event(), []
+
+    async def failing(self, *arguments, **options):
+        reading.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError("gone") from None
+
+    async def listen(broker):
+        async for _ in broker.listen():
+            pass
+
+    monkeypatch.setattr(Redis, "xreadgroup", failing)
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+    broker = redis_broker(redis_server.url, "mine")
+    await broker.startup()
+    listening = asyncio.create_task(listen(broker))
+    await reading.wait()
+    listening.cancel()
+    await asyncio.wait((listening,))
+    assert listening.cancelled()
+    del listening
+    gc.collect()
+    assert told == []
+    await broker.shutdown()
