@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from nanobanana_async.emulator import Emulator
 
@@ -20,7 +21,7 @@ def test_an_example_runs_to_its_end(example: Path, tmp_path: Path) -> None:
     with Emulator(limit=4, duration=0.05, image_size=64).in_thread() as emulator:
         environment = os.environ | {"NANO_BANANA_API_KEY": "nb_examples", "NANO_BANANA_BASE_URL": emulator.url}
         command = [sys.executable, "-X", "dev", "-W", "error", "-c", FAST, str(example)]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         assert done.stdout
         assert emulator.ledger.credits_charged > 0

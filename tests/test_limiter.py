@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
+from patience import PATIENCE
 
 from nanobanana_async import AccountLimiter, RateLimit, RateLimitError, ServerBusyError, Slot
 
@@ -149,7 +150,7 @@ async def test_who_is_passed_over_rises(clock: Clock) -> None:
         await wait_all_tasks_blocked()
         if patient.done():
             break
-        slot = await asyncio.wait_for(urgent, 1)
+        slot = await asyncio.wait_for(urgent, PATIENCE)
         slot.accepted(RateLimit(limit=1))
         passed_over += 1
     assert passed_over in (10, 11)  # a tenth of a point each
@@ -171,7 +172,7 @@ def test_a_loop_that_ended_leaves_nobody_in_line() -> None:
     loop.close()
 
     async def again() -> None:
-        slot = await asyncio.wait_for(limiter.acquire(), 5)
+        slot = await asyncio.wait_for(limiter.acquire(), PATIENCE)
         slot.release()
 
     loop = asyncio.new_event_loop()
@@ -192,7 +193,7 @@ async def test_time_alone_lets_a_waiter_go(clock: Clock) -> None:
     await checkpoint()
     assert not waiting.done()
     clock.now += 0.002
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, PATIENCE)
     assert limiter.statistics().forsaken == 0
 
 

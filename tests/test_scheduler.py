@@ -7,6 +7,7 @@ from collections import Counter
 
 import anyio
 import pytest
+from patience import PATIENCE
 
 from nanobanana_async import (
     AccountLimiter,
@@ -277,7 +278,7 @@ async def test_a_limiter_that_can_not_be_tried_is_waited_for(new_job, limiter):
     tag.set("the caller's")
     for _ in range(3):
         await scheduler.enqueue(new_job("a cat"))
-        await asyncio.wait_for(scheduler.idle(), 5)
+        await asyncio.wait_for(scheduler.idle(), PATIENCE)
     assert getattr(limiter, "asked", 3) == 3
     assert seen == ["none"] * 3
     scheduler.stop()
@@ -318,7 +319,7 @@ async def test_a_job_that_has_not_begun_when_the_scheduler_ends_sends_nothing(ne
     await scheduler.enqueue(job)
     if end == "stop at once":
         scheduler.stop()  # the job has its slot, or the dispatcher has been woken and will get it
-    await asyncio.wait_for(serving, 5)
+    await asyncio.wait_for(serving, PATIENCE)
     assert not begun
     with pytest.raises(JobCancelledError, match="before it was submitted"):
         await job.result()
@@ -338,7 +339,7 @@ class Posting:
             await asyncio.sleep(0.02)
             slot.accepted(RateLimit(limit=2))
             self.answered.set()
-        await asyncio.sleep(10)
+        await asyncio.Event().wait()  # for ever
 
 
 async def test_what_a_callback_raises_interrupts_nobodys_submission(new_job, caplog):
@@ -360,7 +361,7 @@ async def test_what_a_callback_raises_interrupts_nobodys_submission(new_job, cap
     for job in (good, bad):
         await scheduler.enqueue(job)
     bad.add_done_callback(burst)
-    await asyncio.wait_for(serving, 5)
+    await asyncio.wait_for(serving, PATIENCE)
     assert posting.answered.is_set()
     assert "a callback burst" in caplog.text
     with pytest.raises(JobCancelledError):
@@ -406,13 +407,13 @@ async def test_a_scheduler_that_breaks_lets_shielded_work_end(new_job, caplog):
         with anyio.CancelScope(shield=True):
             await asyncio.sleep(0.01)
             answered.set()
-        await asyncio.sleep(10)
+        await asyncio.Event().wait()  # for ever
 
     scheduler = Scheduler(limiter, begin)
     jobs = [new_job("a cat"), new_job("a dog")]
     for job in jobs:
         await scheduler.enqueue(job)
-    await asyncio.wait_for(scheduler.serve(), 5)
+    await asyncio.wait_for(scheduler.serve(), PATIENCE)
     assert answered.is_set()
     assert "the limiter broke" in caplog.text
     assert all(isinstance(error, JobCancelledError) for error in await results_of(jobs))

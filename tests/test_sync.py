@@ -73,7 +73,7 @@ async def test_a_sync_call_that_lasts_lets_others_go(online):
 
 async def test_a_sync_call_whose_patience_ends_is_uncertain(online):
     """It may be paid and running; it is not sent again."""
-    async with online(faults=FaultPlan(Fault("submit", "stall")), client={"timeout": 0.1}) as (emulator, client):
+    async with online(faults=FaultPlan(Fault("submit", "stall")), client={"timeout": 1.0}) as (emulator, client):
         with pytest.raises(SubmissionUncertainError, match=r"client\.credits"):
             await client.generate("a cat", mode="sync")
         assert emulator.ledger.charges == emulator.ledger.requests["POST /generate"] == 1

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import aiohttp
 import pytest
 from aioresponses import aioresponses
+from patience import PATIENCE
 from yarl import URL
 
 from nanobanana_async import (
@@ -224,7 +225,7 @@ async def test_a_refusal_before_the_body_was_read_is_read() -> None:
         writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
         await refused.wait()
 
-    async with talking(talk) as transport, asyncio.timeout(5):
+    async with talking(talk) as transport, asyncio.timeout(PATIENCE):
         response = await transport.request("POST", "/generate", body=b"x" * 30_000_000)
         refused.set()
     assert response.status == 413
@@ -384,7 +385,8 @@ async def stall_inside(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 )
 async def test_what_breaks_after_connecting_may_have_been_sent(talk: Talk, error: type[TransportError]) -> None:
     """Never a ConnectError, because that one is sent again."""
-    async with talking(talk, timeouts=SHORT) as transport:
+    timeouts = SHORT if error is RequestTimeoutError else None
+    async with talking(talk, timeouts=timeouts) as transport:
         with pytest.raises(error) as caught:
             await transport.request("POST", "/generate", body=b"{}")
     assert not isinstance(caught.value, ConnectError)

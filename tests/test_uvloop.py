@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from nanobanana_async import AccountLimiter, Backoff, Client, RateLimit, RetryPolicy
 from nanobanana_async.batch import BatchRunner
@@ -29,7 +30,7 @@ IN_A_HURRY = {"poll": 0.002, "retry": RetryPolicy(backoff=Backoff(initial_delay=
 def run(work: Coroutine[Any, Any, None]) -> None:
     loop = uvloop.new_event_loop()
     try:
-        loop.run_until_complete(asyncio.wait_for(work, 30))
+        loop.run_until_complete(asyncio.wait_for(work, PATIENCE))
     finally:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
@@ -61,7 +62,7 @@ def test_an_alarm_that_rings_at_once_can_be_set_anew() -> None:
         first.observed(RateLimit(limit=3))
         third.accepted(RateLimit(limit=3))
         now += 0.001
-        (await asyncio.wait_for(waiting, 5)).release()
+        (await asyncio.wait_for(waiting, PATIENCE)).release()
 
     run(work())
 

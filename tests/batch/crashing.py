@@ -92,18 +92,23 @@ def arm(when: str, name: str, number: str) -> None:
     owner: Any = {"write": Outputs, "finished": RowLedger}.get(name, Journal)
     step, left = getattr(owner, name), int(number)
 
-    async def deadly(*args: Any, **named: Any) -> Any:
+    def deadly(*args: Any, **named: Any) -> Any:
         nonlocal left
         left -= 1
-        is_due = left == 0
-        if is_due and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = await step(*args, **named)
-        if is_due:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
+        if left != 0:
+            return step(*args, **named)
+        if when == "before":
+            die()
+        taken = asyncio.ensure_future(step(*args, **named))
+        taken.add_done_callback(die)
+        return taken
 
     setattr(owner, name, deadly)
+
+
+def die(taken: asyncio.Future[Any] | None = None) -> None:
+    if taken is None or (not taken.cancelled() and taken.exception() is None):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 # ---- who watches

@@ -67,7 +67,8 @@ async def test_a_kill_when_images_are_made_and_not_stored(nursery, tmp_path):
     """Their links are in the journal a moment after they are told, and are enough."""
     stalled = FaultPlan(Fault("image", "stall", times=1))
     async with Emulator(**SERVICE, faults=stalled) as emulator:
-        assert await nursery.crash(tmp_path, emulator.url, 1, at="after:write:8")  # 0.05 s apart, at least
+        assert await nursery.crash(tmp_path, emulator.url, 1, at="after:completed:1")
+        assert emulator.ledger.requests["GET /images"] == 1  # not after that download was given up
         [row] = Journal.read(tmp_path)
         assert (row.status, len(row.urls)) == ("completed", 1)
         looks = emulator.ledger.requests["GET /generate"]

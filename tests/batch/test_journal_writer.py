@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 
 import pytest
+from patience import PATIENCE
 
 from nanobanana_async.batch._writer import Writer
 
@@ -199,13 +200,13 @@ async def test_a_patient_order_goes_with_the_next_that_is_not(bench):
 
 async def test_a_patient_order_is_not_left_alone_for_long(bench):
     """Nobody comes: it goes by itself."""
-    assert await asyncio.wait_for(patiently(bench, 1, linger=0.01), 5) == 1
+    assert await asyncio.wait_for(patiently(bench, 1, linger=0.01), PATIENCE) == 1
 
 
 async def test_the_least_patient_order_says_when_all_go(bench):
     """Those before it go along, those after it wait for themselves."""
     first, second = patiently(bench, 1), patiently(bench, 2, linger=0.01)
-    assert await asyncio.wait_for(asyncio.gather(first, second), 5) == [1, 2]
+    assert await asyncio.wait_for(asyncio.gather(first, second), PATIENCE) == [1, 2]
     third = patiently(bench, 3)
     await asyncio.sleep(0)
     assert len(bench.commits) == 1
@@ -233,5 +234,5 @@ async def test_a_loop_s_handles_need_not_know_their_moment(tmp_path, monkeypatch
     monkeypatch.setattr(loop, "call_at", call_at)
     bench = Bench(tmp_path / "db")
     await bench.writer.start()
-    await asyncio.wait_for(asyncio.gather(bench.insert(1), bench.insert(2)), timeout=10)
+    await asyncio.wait_for(asyncio.gather(bench.insert(1), bench.insert(2)), PATIENCE)
     await bench.writer.aclose()

@@ -7,6 +7,7 @@ import json
 from contextlib import AsyncExitStack
 
 import pytest
+from patience import PATIENCE
 from PIL import Image
 from running import KEY, Events, Relay, manifest, run, runner, statuses
 from watched import Watched
@@ -66,7 +67,7 @@ async def test_every_slot_is_filled(online, tmp_path):
     async with online(limit=8, duration=float("inf")) as (emulator, client), runner(client, tmp_path) as batch:
         await batch.add(f"cat {number}" for number in range(8))
         running = asyncio.create_task(batch.run())
-        await asyncio.wait_for(emulator.until(lambda: emulator.ledger.active == 8), 5)
+        await asyncio.wait_for(emulator.until(lambda: emulator.ledger.active == 8), PATIENCE)
         emulator.finish()
         assert (await running).all_stored
 
@@ -77,7 +78,7 @@ async def test_slots_beyond_those_of_a_known_limit_are_filled(online, tmp_path):
     async with online(**forever) as (emulator, client), runner(client, tmp_path) as batch:
         await batch.add(f"cat {number}" for number in range(50))
         running = asyncio.create_task(batch.run())
-        await asyncio.wait_for(emulator.until(lambda: emulator.ledger.active == 40), 10)
+        await asyncio.wait_for(emulator.until(lambda: emulator.ledger.active == 40), PATIENCE)
         emulator.duration = 0.01
         emulator.finish()
         assert (await running).all_stored
@@ -190,7 +191,7 @@ async def test_slots_that_an_earlier_run_left_taken_are_filled_one_by_one(online
         async with another_client(emulator) as client, runner(client, tmp_path) as batch:
             running = asyncio.create_task(batch.run())
             emulator.finish(emulator.ledger.charged()[0].generation_id)
-            await asyncio.wait_for(emulator.until(lambda: emulator.ledger.charges == slots + 1), 5)
+            await asyncio.wait_for(emulator.until(lambda: emulator.ledger.charges == slots + 1), PATIENCE)
             emulator.duration = 0.01
             emulator.finish()
             assert (await running).all_stored
@@ -299,10 +300,10 @@ async def test_a_batch_without_a_network_waits_and_says_so(online, tmp_path):
             running = asyncio.create_task(batch.run())
             await emulator.until(lambda: emulator.ledger.states["completed"] >= 4)
             await network.cut()
-            await asyncio.wait_for(events.told("no network"), 5)
+            await asyncio.wait_for(events.told("no network"), PATIENCE)
             assert "no network" in batch.progress().note
             await network.mend()
-            summary = await asyncio.wait_for(running, 5)
+            summary = await asyncio.wait_for(running, PATIENCE)
             assert batch.progress().note == ""
         assert summary.stopped_by is None
         assert set(statuses(tmp_path)) <= {"stored", "lost"}
@@ -323,10 +324,10 @@ async def test_a_batch_without_a_network_can_be_left(online, tmp_path):
         running = asyncio.create_task(batch.run())
         await emulator.until(lambda: emulator.ledger.states["completed"] >= 2)
         await network.cut()
-        await asyncio.wait_for(events.told("no network"), 5)
+        await asyncio.wait_for(events.told("no network"), PATIENCE)
         batch.stop()
         assert not running.done()
-        await asyncio.wait_for(_cancelled(running), 5)
+        await asyncio.wait_for(_cancelled(running), PATIENCE)
 
 
 async def test_the_client_closed_over_its_head_ends_the_run(online, tmp_path):
@@ -408,7 +409,7 @@ async def test_the_manifest_is_fresh_while_the_batch_runs(online, tmp_path):
         running = asyncio.create_task(batch.run())
         await emulator.until(lambda: emulator.ledger.active == 1)
         emulator.finish()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             # A file tells nobody that it was written; the page is the later one.
             page = tmp_path / "index.html"
             while "stored" not in statuses(tmp_path, missing_ok=True) or not page.exists():  # noqa: ASYNC110
@@ -500,11 +501,11 @@ async def test_rows_that_wait_for_their_turn_hold_no_slot(online, tmp_path):
         async with runner(client, tmp_path) as batch:
             await batch.add(f"cat {number}" for number in range(8))
             running = asyncio.create_task(batch.run())
-            await asyncio.wait_for(emulator.until(lambda: stalled.fired.total() == 1), 5)
+            await asyncio.wait_for(emulator.until(lambda: stalled.fired.total() == 1), PATIENCE)
             emulator.duration = 0.005
             assert (await client.generate("urgent")).image_urls
             assert client.statistics().submitting == 1  # the row's answer is still to come
-            await asyncio.wait_for(emulator.until(lambda: emulator.ledger.active < 4), 5)
+            await asyncio.wait_for(emulator.until(lambda: emulator.ledger.active < 4), PATIENCE)
             while not running.done():
                 emulator.finish()
                 await asyncio.wait((running,), timeout=0.01)

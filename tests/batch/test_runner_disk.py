@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 import pytest
+from patience import PATIENCE
 from running import manifest, run, runner, statuses
 
 from nanobanana_async import BatchError, JournalError
@@ -110,7 +111,7 @@ async def test_a_journal_that_can_not_grow_stops_the_batch(online, tmp_path):
             await batch.add(f"cat {number}" for number in range(30))
             with file_size_limit(300_000):
                 running = asyncio.create_task(batch.run())
-                await asyncio.wait_for(batch._brake._pulled.wait(), 10)
+                await asyncio.wait_for(batch._brake._pulled.wait(), PATIENCE)
             summary = await running
         assert isinstance(summary.stopped_by, JournalError)
         assert "run the same command again" in str(summary.stopped_by)

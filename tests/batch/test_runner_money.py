@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 from aiohttp import ClientSession, web
+from patience import PATIENCE
 from running import KEY, Events, manifest, run, runner, statuses
 from watched import Watched
 
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("leaks_nothing")
 
 TAKEN = ("reset_after", "error_500_after", "garbage_200", "truncate", "stall")
 NOT_TAKEN = ("reset_before", "error_500")
-IMPATIENT = {"timeout": Timeouts(submit_timeout=0.5)}  # more than an honest answer takes on a loaded machine
+IMPATIENT = {"timeout": Timeouts(submit_timeout=2.0)}  # more than an honest answer takes on a loaded machine
 
 
 def told(folder):
@@ -259,7 +260,7 @@ async def test_a_judgement_that_was_interrupted_is_made_at_the_next_start(online
         async with runner(client, tmp_path, on_event=events.append) as batch:
             await batch.add(["a cat"])
             running = asyncio.create_task(batch.run())
-            await asyncio.wait_for(events.told("an answer was lost"), 5)
+            await asyncio.wait_for(events.told("an answer was lost"), PATIENCE)
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
@@ -367,7 +368,7 @@ async def test_links_without_an_id_are_recorded_before_anything_is_fetched(onlin
     ):
         await batch.add(["a cat"])
         running = asyncio.create_task(batch.run())
-        await asyncio.wait_for(stalled.struck.wait(), 5)
+        await asyncio.wait_for(stalled.struck.wait(), PATIENCE)
         [row] = Journal.read(tmp_path)
         assert (row.status, row.generation_id, len(row.urls)) == ("completed", None, 1)
         running.cancel()
@@ -378,7 +379,7 @@ async def test_links_without_an_id_are_recorded_before_anything_is_fetched(onlin
 async def test_a_submission_that_was_overtaken_is_judged_alone(online, tmp_path):
     """The others pass a POST that hangs; its judgement waits until none of theirs is on its way."""
     plan = FaultPlan(Fault("submit", "stall", times=2, after=1))
-    async with online(limit=4, faults=plan, client={"timeout": Timeouts(submit_timeout=0.4)}) as (emulator, client):
+    async with online(limit=4, faults=plan, client=IMPATIENT) as (emulator, client):
         patience = Patience(confirm_delay=0.01, network_interval=0.02, answer_timeout=0.05)
         summary = await run(client, tmp_path, 12, patience=patience)
         assert statuses(tmp_path) == {"stored": 10, "lost": 2}

@@ -6,10 +6,11 @@ import asyncio
 from functools import partial
 
 import pytest
+from patience import PATIENCE
 
 from nanobanana_async.batch._turnstile import Turnstile
 
-LONG, SHORT = 60.0, 0.01
+LONG, SHORT = 3600.0, 0.01
 
 
 async def settled() -> None:
@@ -103,7 +104,7 @@ async def test_two_in_doubt_do_not_wait_for_each_other():
         async with turnstile.alone(turn):
             await asyncio.sleep(0)
 
-    await asyncio.wait_for(asyncio.gather(*map(judge, turns)), 5)
+    await asyncio.wait_for(asyncio.gather(*map(judge, turns)), PATIENCE)
     turnstile.leave(await turnstile.enter())
 
 
@@ -127,7 +128,7 @@ async def test_a_judgement_that_is_cancelled_lets_the_others_through():
     judging.cancel()
     await settled()
     turnstile.leave(passing)
-    turnstile.leave(await asyncio.wait_for(turnstile.enter(), 5))
+    turnstile.leave(await asyncio.wait_for(turnstile.enter(), PATIENCE))
 
 
 # ---- the doorway

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from forks import Forks
+from patience import PATIENCE
 
 import nanobanana_async
 from nanobanana_async.emulator import ThreadedEmulator
@@ -91,5 +92,6 @@ def submit(emulator: ThreadedEmulator, prompt: str) -> str:
     """The id of a generation that somebody else started."""
     body = json.dumps({"prompt": prompt, "mode": "async"}).encode()
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(f"{emulator.url}/generate", body, headers), timeout=5) as answer:
+    request = urllib.request.Request(f"{emulator.url}/generate", body, headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return str(json.load(answer)["generationId"])

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 20.0  # seconds for a command to end, after which the test fails
+PATIENCE = 100.0  # seconds for a command to end, after which the test fails
 
 
 class Forks:

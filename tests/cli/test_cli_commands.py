@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from commands import POLLS, Outcome, Running, submit
+from patience import PATIENCE
 
 from nanobanana_async.emulator import Fault, FaultPlan, ThreadedEmulator
 
@@ -28,7 +29,7 @@ def test_generate_prints_the_path_of_a_whole_image(run: Callable[..., Outcome], 
 def test_generate_needs_no_open_stderr(emulator: ThreadedEmulator) -> None:
     """Some daemons close what they don't need: then words are dropped, and data is still data."""
     command = shlex.join([sys.executable, "-m", "nanobanana_async", "generate", "a fox", "-o", "out", *POLLS])
-    told = subprocess.run(["sh", "-c", f"{command} <&- 2>&-"], stdout=subprocess.PIPE, timeout=20, check=True)
+    told = subprocess.run(["sh", "-c", f"{command} <&- 2>&-"], stdout=subprocess.PIPE, timeout=PATIENCE, check=True)
     assert told.stdout.decode().splitlines() == list(map(str, Path("out").iterdir()))
 
 
@@ -120,7 +121,7 @@ def test_emulator_serves_until_interrupted(spawn: Callable[..., Running]) -> Non
     running.until("Ctrl-C stops it")
     url = running.out.readline().strip().removeprefix("export NANO_BANANA_BASE_URL=")
     assert running.out.readline() == "export NANO_BANANA_API_KEY=nb_emulator\n"
-    with urllib.request.urlopen(f"{url}/models", timeout=5) as answer:
+    with urllib.request.urlopen(f"{url}/models", timeout=PATIENCE) as answer:
         assert json.load(answer)["data"]
     running.send(signal.SIGINT)
     ended = running.end()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import TELLING_WHAT_IT_LOADS
+from patience import PATIENCE
 
 PROGRAM = Path(sys.executable).with_name("nanobanana")
 BASH = """
@@ -26,7 +27,7 @@ def ask(shell: str, line: str, **more: str) -> subprocess.CompletedProcess[str]:
     asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_TYPER_COMPLETE_ARGS": line}
     environment = os.environ | asked | {"_NANOBANANA_COMPLETE": f"complete_{shell}"} | more
     return subprocess.run(
-        [sys.executable, "-c", TELLING_WHAT_IT_LOADS], env=environment, capture_output=True, text=True, timeout=20
+        [sys.executable, "-c", TELLING_WHAT_IT_LOADS], env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
 
 
@@ -71,6 +72,6 @@ def test_bash_completes() -> None:
     path = f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}"
     command = ["bash", "--norc", "-c", BASH, "bash", "nanobanana", "generate", "--mode", "s"]
     done = subprocess.run(
-        command, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=True, timeout=20
+        command, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert done.stdout.split() == ["sync", "stream"]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from commands import TELLING_WHAT_IT_LOADS, Outcome
+from patience import PATIENCE
 
 from nanobanana_async import __version__
 
@@ -18,7 +19,7 @@ COMMANDS = ("generate", "batch", "gallery", "demo", "get", "models", "credits", 
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     """Help is what people wait for most often."""
     command = [sys.executable, "-c", TELLING_WHAT_IT_LOADS, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert "Usage:" in done.stdout
     assert done.stderr == ""
 

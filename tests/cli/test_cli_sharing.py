@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -33,9 +34,12 @@ def go_on(emulator: ThreadedEmulator) -> None:
 def test_two_terminals_have_one_limit(spawn: Spawn, emulator: ThreadedEmulator, write: Write) -> None:
     """Two batches at once: never above it, and nothing is refused."""
     emulator.account(KEY).limit = 2
+    emulator.emulator.duration = math.inf
     for name in ("one", "two"):
         write(f"{name}.txt", "".join(f"{name} {number}\n" for number in range(8)))
     running = [spawn("batch", f"{name}.txt", "-o", name, "--yes", *POLLS) for name in ("one", "two")]
+    emulator.until(lambda: emulator.ledger.active == 2)
+    go_on(emulator)
     told = [batch.end() for batch in running]
     assert [batch.code for batch in told] == [0, 0], told
     assert emulator.ledger.peak_active == 2

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import requests
+from patience import PATIENCE
 
 from nanobanana_async.emulator import ThreadedEmulator
 
@@ -18,7 +19,7 @@ HEADERS = {"Authorization": "Bearer nb_vendor", "Content-Type": "application/jso
 def generate(base: str, **body: Any) -> requests.Response:
     """The samples' call."""
     return requests.post(
-        f"{base}/generate", headers=HEADERS, json=body, timeout=10, stream=body.get("mode") == "stream"
+        f"{base}/generate", headers=HEADERS, json=body, timeout=PATIENCE, stream=body.get("mode") == "stream"
     )
 
 
@@ -34,7 +35,7 @@ def test_a_sync_program_gets_its_picture(threaded: Threaded) -> None:
     told = generate(threaded().url, prompt="a cat", selectedModel="nano-banana").json()
     assert told["success"] is True
     assert (told["creditsUsed"], told["remainingCredits"]) == (1, 999)
-    picture = requests.get(told["imageUrls"][0], timeout=10)
+    picture = requests.get(told["imageUrls"][0], timeout=PATIENCE)
     assert picture.headers["Content-Type"].startswith("image/")
 
 
@@ -44,7 +45,9 @@ def test_an_async_program_polls_until_completed(threaded: Threaded) -> None:
     started = generate(base, prompt="a fox", mode="async").json()
     assert started["async"] is True
     for _ in range(60):
-        response = requests.get(f"{base}/generate", params={"id": started["generationId"]}, headers=HEADERS, timeout=10)
+        response = requests.get(
+            f"{base}/generate", params={"id": started["generationId"]}, headers=HEADERS, timeout=PATIENCE
+        )
         record = response.json()["data"]
         if record["processingStatus"] == "completed":
             break
@@ -69,13 +72,13 @@ def test_credits_are_told(threaded: Threaded) -> None:
     """The balance falls with each submission."""
     base = threaded(credits=10).url
     generate(base, prompt="two of them", quantity=2)
-    response = requests.get(f"{base}/credits", headers=HEADERS, timeout=10)
+    response = requests.get(f"{base}/credits", headers=HEADERS, timeout=PATIENCE)
     assert response.json() == {"data": {"credits": 8}}
 
 
 def test_models_need_no_key(threaded: Threaded) -> None:
     """The one call without a key."""
-    models = requests.get(f"{threaded().url}/models", timeout=10).json()["data"]
+    models = requests.get(f"{threaded().url}/models", timeout=PATIENCE).json()["data"]
     named = {model["name"]: model for model in models}
     assert named["nano-banana"]["creditsCost"] == 1
     assert set(named["nanobanan2&pro"]) == {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from redis import Redis
 
 from nanobanana_async.cli import main
@@ -42,7 +43,7 @@ class Command:
         self._process.send_signal(number)
 
     def end(self) -> tuple[int, str, str]:
-        out, err = self._process.communicate(timeout=60)
+        out, err = self._process.communicate(timeout=PATIENCE)
         return self._process.returncode, out, self.said + err
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 from browser import Browser, Page, driving
+from patience import PATIENCE
 from web import SMALL, served
 
 from nanobanana_async.emulator import Emulator
@@ -188,14 +189,14 @@ async def started(port: int, folder: Path, environment: dict[str, str]) -> Async
     pipe = asyncio.subprocess.PIPE
     server = await asyncio.create_subprocess_exec(*command, cwd=folder, env=environment, stdout=pipe, stderr=pipe)
     try:
-        async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
             while not await answers(session, port):  # noqa: ASYNC110  # another process
                 await asyncio.sleep(0.05)
             yield session
     finally:
         if server.returncode is None:
             server.terminate()
-        _, errors = await asyncio.wait_for(server.communicate(), 20)
+        _, errors = await asyncio.wait_for(server.communicate(), PATIENCE)
     assert errors == b"", errors.decode()
 
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE
 from web import eventually
 
 from nanobanana_async import GenerateRequest, Job
@@ -95,7 +96,7 @@ async def test_who_gives_up_takes_no_turn():
     await asyncio.sleep(0)
     tasks[1].cancel()
     tasks[2].cancel()
-    await asyncio.wait_for(tasks[3], 5)
+    await asyncio.wait_for(tasks[3], PATIENCE)
     assert tasks[1].cancelled()
 
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 from fastapi import Depends, FastAPI
+from patience import PATIENCE
 from PIL import Image
 from web import KEY, SMALL, Caller, caller, eventually, make_app, online, quick_limiter, served
 
@@ -294,7 +295,7 @@ async def hanging_up(ann: Caller, prompt: str):
 
 async def find(ann: Caller, prompt: str, status: str):
     """The caller's job of that prompt, once it is so far."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             jobs = (await ann.get("/generations")).json["jobs"]
             for job in jobs:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+from patience import PATIENCE
 from web import SMALL, Caller
 
 from nanobanana_async.emulator import Emulator
@@ -32,17 +33,17 @@ async def workers(emulator: Emulator, tmp_path: Path) -> AsyncIterator[Caller]:
     server = await asyncio.create_subprocess_exec(*command, *options, env=environment)
     connector = aiohttp.TCPConnector(force_close=True)
     try:
-        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as session:
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(PATIENCE)) as session:
             yield Caller(session, f"http://127.0.0.1:{port}")
     finally:
         server.terminate()
-        await asyncio.wait_for(server.wait(), 30)
+        await asyncio.wait_for(server.wait(), PATIENCE)
 
 
 async def workers_of(ann: Caller, count: int, *, but: frozenset[int] = frozenset()) -> frozenset[int]:
     """The processes that answer, as soon as there are so many that aren't among `but`."""
     seen: set[int] = set()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while len(seen) < count:
             try:
                 seen.add(int((await ann.get("/pid")).body))

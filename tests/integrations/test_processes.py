@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from patience import PATIENCE
 from processes import Nursery, Work, ended, find, is_settled
 from servers import RedisServer
 
@@ -36,9 +38,11 @@ def works(store: str, url: str, tmp_path: Path, names: str, **more: Any) -> list
 async def test_two_of_four_processes_are_killed(nursery: Nursery, place: str, tmp_path: Path) -> None:
     """Never above the limit, hardly a refusal; what they had running is looked at by the others, and paid once."""
     service = {"limit": LIMIT, "duration": 0.25, "sigma": 0.2, "image_size": 32, "image_format": "png"}
-    async with Emulator(**service) as emulator, asyncio.timeout(60):
+    async with Emulator(**service) as emulator, asyncio.timeout(PATIENCE):
         workers = await nursery.start(*works(place, emulator.url, tmp_path, "abcd"))
-        await emulator.until(lambda: emulator.ledger.charges >= 16 and is_settled(emulator.ledger, LIMIT))
+        await emulator.until(lambda: emulator.ledger.charges >= 16)
+        emulator.duration = math.inf  # a busy machine may not come by while all four run
+        await emulator.until(lambda: is_settled(emulator.ledger, LIMIT))
         for worker in workers[:2]:
             worker.kill()
         killed = {"a", "b"}
@@ -47,6 +51,8 @@ async def test_two_of_four_processes_are_killed(nursery: Nursery, place: str, tm
             for entry in emulator.ledger.charged()
             if entry.prompt[0] in killed and entry.finished_at is None
         ]
+        emulator.duration = service["duration"]
+        emulator.finish()
         await ended(workers[2:])
         again = await nursery.start(*works(place, emulator.url, tmp_path, "ab"))
         await ended(again)
@@ -66,7 +72,7 @@ async def test_a_process_that_was_suspended_for_too_long_gets_its_slots_back(nur
     store = str(tmp_path / "slots.db")
     async with (
         Emulator(limit=2, duration=0.2, image_size=32, image_format="png") as emulator,
-        asyncio.timeout(60),
+        asyncio.timeout(PATIENCE),
     ):
         workers = await nursery.start(*works(store, emulator.url, tmp_path, "ab", alone_after=0.5))
         await emulator.until(lambda: emulator.ledger.charges >= 6)
@@ -86,7 +92,7 @@ async def test_redis_forgets_everything_in_the_middle(
     """The run goes on, and at no time more than the limit runs."""
     async with (
         Emulator(limit=LIMIT, duration=0.2, image_size=32, image_format="png") as emulator,
-        asyncio.timeout(60),
+        asyncio.timeout(PATIENCE),
     ):
         workers = await nursery.start(*works(redis_server.url, emulator.url, tmp_path, "abc"))
         for charges in (8, 16, 24):

@@ -10,13 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from nanobanana_async import Backoff, ConfigurationError, ConnectError, NotFoundError, RateLimit
 from nanobanana_async.integrations._alive import Living
 from nanobanana_async.integrations._network_files import is_on_network
 from nanobanana_async.integrations.sqlite import SQLiteLimiter, account_id, default_path
-
-PATIENCE = 10.0
 
 
 async def run_one(limiter: SQLiteLimiter, limit: int = 1):

@@ -93,7 +93,7 @@ async def served(app: FastAPI) -> AsyncIterator[str]:
         listening.close()
 
 
-async def eventually(reached: Callable[[], bool], seconds: float = 20) -> None:
+async def eventually(reached: Callable[[], bool], seconds: float = 100) -> None:
     """Until something is so that tells nobody when: another process's doing, or a file."""
     async with asyncio.timeout(seconds):
         while not reached():  # noqa: ASYNC110  # nobody to set an event
@@ -178,5 +178,5 @@ async def online(*, emulator: dict[str, Any] | None = None, **options: Any) -> A
     """An emulator, an app on it, and somebody who asks."""
     async with Emulator(**{**SMALL, **(emulator or {})}) as running:
         app = make_app(running, **options)
-        async with served(app) as url, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(20)) as session:
+        async with served(app) as url, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(100)) as session:
             yield running, Caller(session, url)
