@@ -118,7 +118,7 @@ class Pool:
     async def find(self, look: Callable[[Seat], Awaitable[T]]) -> T:
         """The first answer that an account gives; each sees its own generations only.
 
-        Raises: what the first one said, when none has an answer.
+        Raises: when none has an answer, what the first one said, or one that may have it and can't tell now.
         """
         errors: list[APIStatusError] = []
         for seat in self._seats:
@@ -126,7 +126,7 @@ class Pool:
                 return await look(seat)
             except APIStatusError as error:
                 errors.append(error)
-        raise errors[0]
+        raise next((error for error in errors if error.retryable), errors[0])
 
     async def credits(self, ask: Callable[[Seat], Awaitable[int]]) -> int:
         """What all accounts have that tell. Raises: what the first one said, when none does."""

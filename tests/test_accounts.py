@@ -26,6 +26,7 @@ from nanobanana_async import (
     NotFoundError,
     PermissionDeniedError,
     RetryPolicy,
+    ServerError,
 )
 from nanobanana_async._job import Destination
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
@@ -139,6 +140,20 @@ async def test_a_generation_is_found_by_its_id_whosever_it_is() -> None:
             assert (await client.wait(generation.id)).prompt == generation.prompt
         with pytest.raises(NotFoundError):
             await client.get("nobody's")
+
+
+async def test_an_id_is_not_unknown_while_an_account_can_not_be_asked() -> None:
+    """One knows nothing of it, the other is in trouble: it may be there, and whoever pays again pays twice."""
+    async with two() as (emulator, client):
+        for _ in range(2):
+            generation = await client.generate("a cat")
+            if emulator.ledger.find(generation.id).account == "nb_two":  # type: ignore[union-attr]  # it is there
+                break
+        emulator.faults = FaultPlan(Fault("poll", "error_500", after=1))
+        with pytest.raises(ServerError):
+            await client.get(generation.id)
+        emulator.faults = FaultPlan()
+        assert (await client.get(generation.id)).id == generation.id
 
 
 async def test_the_balance_is_the_sum() -> None:

@@ -12,6 +12,7 @@ from ._journal_rows import JobState, JournalRow
 from ._seams import RowJournal
 
 PAGE = 64  # rows read from the journal at a time
+EARLIER_WIDTH = 256  # rows of an earlier run under way at once: nothing is sent before all of them are
 
 
 class Feed:

@@ -11,7 +11,8 @@ FULL, a power cut. Only the order intent → POST → accepted matters for money
 and the next start finds it (`doubt_intents`). The tables and triggers in `schema.sql` keep the log of attempts and the
 sums in the same transactions, so neither can drift from the states.
 
-A job that was put aside is ready again by `requeue` only; what its earlier attempts took stays counted.
+A job that was put aside is ready again by `requeue` only; what its earlier attempts took stays counted. One whose
+generation turns out to run, or to have images, goes on with that (`_second_look`).
 """
 
 from __future__ import annotations
@@ -185,13 +186,19 @@ class Journal:
         return await self._run(steps.doubt_intents)
 
     async def requeue(
-        self, *states: JobState, max_attempts: int | None = None, indexes: Sequence[int] | None = None
+        self,
+        *states: JobState,
+        max_attempts: int | None = None,
+        indexes: Sequence[int] | None = None,
+        without_id: bool = False,
     ) -> int:
         """Make jobs that were put aside ready again, if they had fewer than `max_attempts`; how many.
 
+        `without_id`: only those whose generations are not known, so that nobody could look at them.
+
         An uncertain attempt counts as not paid from then on; to count it as paid, end it as lost first.
         """
-        return await self._run(steps.requeue, states, max_attempts, indexes)
+        return await self._run(steps.requeue, states, max_attempts, indexes, without_id)
 
     async def mirror(self, rows: Sequence[Snapshot], settings: Mapping[str, str] | None = None) -> None:
         """Take over what became of rows elsewhere, and settings with them: all of it, or nothing."""

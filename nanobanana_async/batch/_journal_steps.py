@@ -173,13 +173,18 @@ def doubt_intents(connection: sqlite3.Connection) -> int:
 
 
 def requeue(
-    connection: sqlite3.Connection, states: Sequence[JobState], max_attempts: int | None, indexes: Sequence[int] | None
+    connection: sqlite3.Connection,
+    states: Sequence[JobState],
+    max_attempts: int | None,
+    indexes: Sequence[int] | None,
+    without_id: bool = False,
 ) -> int:
     """Make jobs that were put aside ready again. Raises: ValueError for a state that must not be sent again."""
     wrong = [state.value for state in states if state not in ASIDE]
     if wrong:
         raise ValueError(f"a job that is {wrong[0]} can't be queued again")
     among = "" if indexes is None else " AND idx IN (SELECT value FROM json_each(:indexes))"
+    among += " AND generation_id IS NULL" if without_id else ""
     limits = {"max_attempts": max_attempts, "indexes": None if indexes is None else json.dumps(list(indexes))}
     moved = [connection.execute(_REQUEUE + among, {"state": state.value, **limits}).rowcount for state in set(states)]
     return sum(moved)

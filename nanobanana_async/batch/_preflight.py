@@ -25,13 +25,17 @@ class ModelEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What is still to be submitted. `balance` and `limit` are None when unknown; `seconds` is at `limit`, or at 1."""
+    """What is still to be submitted. `balance` and `limit` are None when unknown; `seconds` is at `limit`, or at 1.
+
+    `looked_at` of the rows are paid already: a run looks at their generations first, so all of it may cost less.
+    """
 
     models: tuple[ModelEstimate, ...]
     balance: int | None
     spent: int
     limit: int | None
     max_credits: int | None
+    looked_at: int = 0
 
     @classmethod
     def of(
@@ -43,13 +47,14 @@ class Preflight:
         spent: int = 0,
         limit: int | None = None,
         max_credits: int | None = None,
+        looked_at: int = 0,
     ) -> Preflight:
         """Count the open rows by model and price them."""
         models = tuple(
             ModelEstimate(name, counts.rows, counts.images, prices.total(name, counts.images, counts.surcharge))
             for name, counts in sorted(open_by_model.items())
         )
-        return cls(models, balance, spent, limit, max_credits)
+        return cls(models, balance, spent, limit, max_credits, looked_at)
 
     @property
     def rows(self) -> int:

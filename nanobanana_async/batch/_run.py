@@ -13,7 +13,7 @@ from .._exceptions import BatchError, NanoBananaError
 from ._ballast import Ballast
 from ._brake import Brake
 from ._budget import Budget, Prices
-from ._feeding import Feed
+from ._feeding import EARLIER_WIDTH, Feed
 from ._journal import Journal
 from ._journal_rows import Counts, JobState
 from ._judging import Judge
@@ -22,13 +22,13 @@ from ._network import Network
 from ._outputs import Outputs
 from ._patience import Patience
 from ._rows import Rows
+from ._second_look import RETRIED, SecondLook
 from ._settling import Account
 from ._submitting import SHARED_AT, Desk, RowLedger, written_off
 from ._telling import Teller
 from ._turnstile import Turnstile
 
 LEAST_WIDTH = 32  # rows under way at once, or twice the slots if that is more
-EARLIER_WIDTH = 256  # the same of an earlier run's: nothing is sent before all of them are, and their slots come free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +85,13 @@ class Run:
         await self._memory.write()
 
     async def settle(self, prices: Prices) -> None:
-        """Judge what an earlier run left in doubt, and queue what is to be tried again; submit nothing.
+        """Judge what an earlier run left in doubt; submit nothing.
 
         Raises: NanoBananaError, OSError.
         """
         with Ballast(self._folder) as ballast:
             desk = await self._desk(prices, ballast)
-            await self._begin(desk, self._judge(desk))
+            await self._settle(self._judge(desk))
 
     # ---- before
 
@@ -127,19 +127,37 @@ class Run:
 
     async def _begin(self, desk: Desk, judge: Judge) -> None:
         """Judge what an earlier run left in doubt, queue what is to be tried again, and count what is spent."""
+        await self._settle(judge)
+        await self._count(desk)
+        if self._options.retry_failed:
+            await self._retry_failed()
+            await self._count(desk)
+        await self._memory.recall()
+
+    async def _settle(self, judge: Judge) -> None:
         self.spent_before = (await self._journal.counts()).credits
         await judge.settle_old()
         await self._journal.doubt_intents()  # none is left, but what was accepted without an id is lost now
-        await self._requeue(desk)
+
+    async def _count(self, desk: Desk) -> None:
         counts = await self._journal.counts()
         desk.budget.spent = await committed(self._journal, counts)
         self._teller.start(counts, desk.budget)
-        await self._memory.recall()
 
-    async def _requeue(self, desk: Desk) -> None:
-        options = self._options
-        if options.retry_failed:
-            await self._journal.requeue(JobState.FAILED, JobState.LOST, max_attempts=options.max_attempts)
+    async def _retry_failed(self) -> None:
+        """Queue what is to be tried again; where an id is known, not before a look has shown that it must be."""
+        most = self._options.max_attempts
+        await self._journal.requeue(*RETRIED, max_attempts=most, without_id=True)
+        look = SecondLook(
+            self._client,
+            self._journal,
+            self._folder,
+            brake=self._brake,
+            network=self._network,
+            teller=self._teller,
+            max_attempts=most,
+        )
+        await look.through()
 
     # ---- the work
 

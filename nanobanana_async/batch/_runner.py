@@ -9,6 +9,7 @@ key, the budget, the journal) ends a run early; what runs then is still brought 
     _turnstile      one unanswered submission at a time
     _submitting     a row's steps, into the journal and the budget
     _judging        what became of a lost answer, by the balance (_settling)
+    _second_look    whether a failed row has to be paid for again
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from ._outputs import Outputs
 from ._patience import Patience
 from ._preflight import Preflight
 from ._run import Run, RunOptions, committed
+from ._second_look import RETRIED
 from ._submitting import written_off
 from ._telling import Teller
 
@@ -48,9 +50,10 @@ _PAGE = 1000
 class BatchRunner:
     """One batch in one folder: `images/`, `batch.db`, `manifest.jsonl`, `index.html`.
 
-    `max_credits` is what the batch may spend, earlier runs included. `retry_failed` sends failed and lost rows again;
-    `uncertain="retry"` sends those again that may be paid already. `on_event` hears of every change, in the loop: give
-    it an `asyncio.Queue().put_nowait` to read events elsewhere. An error that it raises ends the run.
+    `max_credits` is what the batch may spend, earlier runs included. `retry_failed` sends failed and lost rows again,
+    those whose generations are known only if a free look finds nothing to fetch or to wait for; `uncertain="retry"`
+    sends those again that may be paid already. `on_event` hears of every change, in the loop: give it an
+    `asyncio.Queue().put_nowait` to read events elsewhere. An error that it raises ends the run.
 
     Its jobs are less urgent than those that somebody waits for, unless `priority` says otherwise. Batches of one
     client share its slots evenly, or those of a `group`, which by default is the folder.
@@ -138,7 +141,7 @@ class BatchRunner:
         """
         prices = await self._known_prices()
         counts = InputCounts(by_model=await self._journal.open_by_model())
-        await self._count_again(counts)
+        looked_at = await self._count_again(counts)
         known_limit = await self._journal.get_setting(LIMIT)
         return Preflight.of(
             counts.by_model,
@@ -147,6 +150,7 @@ class BatchRunner:
             spent=await committed(self._journal, await self._journal.counts()),
             limit=self._client.limit or (int(known_limit) if known_limit else None),
             max_credits=self._options.max_credits,
+            looked_at=looked_at,
         )
 
     # ---- the run
@@ -230,16 +234,18 @@ class BatchRunner:
             self._prices = Prices({model.name: model.credits_cost for model in await self._client.models()})
         return self._prices
 
-    async def _count_again(self, counts: InputCounts) -> None:
-        """Add the rows that a run would queue again."""
-        options, cursor = self._options, -1
-        failed = (JobState.FAILED, JobState.LOST) if options.retry_failed else ()
-        doubtful = (JobState.UNCERTAIN,) if options.uncertain == "retry" else ()
-        while failed or doubtful:
-            rows = await self._journal.unfinished(*failed, *doubtful, limit=_PAGE, after=cursor)
+    async def _count_again(self, counts: InputCounts) -> int:
+        """Add the rows that a run would queue again; how many of them only if a look shows that it must be."""
+        options, cursor, looked_at = self._options, -1, 0
+        again = [*RETRIED] if options.retry_failed else []
+        again += [JobState.UNCERTAIN] if options.uncertain == "retry" else []
+        while again:
+            rows = await self._journal.unfinished(*again, limit=_PAGE, after=cursor)
             if not rows:
-                return
+                break
             cursor = rows[-1].index
             for row in rows:
                 if row.state is JobState.UNCERTAIN or row.attempts < options.max_attempts:
                     counts.add(row.request)
+                    looked_at += row.state in RETRIED and row.generation_id is not None
+        return looked_at

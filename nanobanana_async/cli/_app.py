@@ -154,7 +154,9 @@ def batch(
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask before spending.")] = False,
     partial: Annotated[bool, typer.Option("--partial", help="Run as far as the credits go.")] = False,
     dedupe: Annotated[bool, typer.Option("--dedupe", help="Leave out rows that were there before.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Send failed and lost rows again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Send failed and lost rows again, if a free look finds no images.")
+    ] = False,
     uncertain: Annotated[
         Literal["hold", "retry"], typer.Option(help="What to do with rows that may be paid already.")
     ] = "hold",

@@ -206,7 +206,7 @@ def _tell_end(summary: BatchSummary, folder: Path) -> None:
     stored = summary.rows(JobState.STORED)
     out(f"{stored:,} of {counted(summary.counts.rows, 'row')} stored in {folder / 'images'}")
     for states, told in (
-        ((JobState.FAILED,), "failed; --retry-failed sends them again"),
+        ((JobState.FAILED,), "failed; --retry-failed looks at them once more, and sends again what has no images"),
         ((JobState.REJECTED,), "rejected by the safety check"),
         ((JobState.COMPLETED,), "made but not downloaded; run the same command again"),
         ((JobState.EXPIRED,), "expired before they were downloaded"),

@@ -95,6 +95,9 @@ def _tell(preflight: Preflight) -> None:
     cost = "an unknown number of credits" if preflight.credits is None else counted(preflight.credits, "credit")
     of = "" if preflight.balance is None else f" of the account's {preflight.balance:,}"
     say(f"{counted(preflight.rows, 'row')}, {counted(preflight.images, 'image')}, {cost}{of}")
+    if preflight.looked_at:
+        failed = "row that failed is" if preflight.looked_at == 1 else "rows that failed are"
+        say(f"at most: {preflight.looked_at:,} {failed} looked at first, and what has its images by now costs nothing")
     if preflight.limit:
         say(f"about {told_seconds(preflight.seconds)} with {counted(preflight.limit, 'slot')}")
     else:

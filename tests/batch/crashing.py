@@ -1,8 +1,8 @@
 """Kill -9 in the middle of a batch: processes to be killed, and the comparison with the service's own book.
 
 Run as a program it is a nursery: it has everything imported, and forks a process for each line that it reads, which
-saves a start of Python each. A line is `FOLDER URL ROWS POINT`; the process works on that batch until it is done or
-killed. The point "before:accepted:3" lets it kill itself at the third such step of the journal, "-" never. The
+saves a start of Python each. A line is `FOLDER URL ROWS POINT RETRY`; the process works on that batch until it is done
+or killed. The point "before:accepted:3" lets it kill itself at the third such step of the journal, "-" never. The
 emulator lives in the process that watches, and survives.
 """
 
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,13 +64,16 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())  # in one piece, whoever else writes
 
 
-def live(folder: str, url: str, rows: str, point: str) -> None:
+def live(folder: str, url: str, rows: str, point: str, retry: str) -> None:
     if point != "-":
         arm(*point.split(":"))
-    asyncio.run(work(Path(folder), url, int(rows), begun=lambda: say("begun", os.getpid())))
+    begun = partial(say, "begun", os.getpid())
+    asyncio.run(work(Path(folder), url, int(rows), retry_failed=retry == "retry", begun=begun))
 
 
-async def work(folder: Path, url: str, rows: int, *, begun: Callable[[], None] = lambda: None) -> None:
+async def work(
+    folder: Path, url: str, rows: int, *, retry_failed: bool = False, begun: Callable[[], None] = lambda: None
+) -> None:
     """Run the batch as far as it goes."""
     told = False
 
@@ -81,7 +85,7 @@ async def work(folder: Path, url: str, rows: int, *, begun: Callable[[], None] =
 
     async with (
         Client("nb_test", base_url=url, poll=0.02) as client,
-        BatchRunner(client, folder, patience=HURRY, on_event=tell) as batch,
+        BatchRunner(client, folder, retry_failed=retry_failed, patience=HURRY, on_event=tell) as batch,
     ):
         await batch.add(f"cat {number}" for number in range(rows))
         await batch.run()
@@ -133,9 +137,18 @@ class Nursery:
         await self._reading
         await self._process.wait()
 
-    async def crash(self, folder: Path, url: str, rows: int, *, at: str = "-", after: float | None = None) -> bool:
+    async def crash(
+        self,
+        folder: Path,
+        url: str,
+        rows: int,
+        *,
+        at: str = "-",
+        after: float | None = None,
+        retry_failed: bool = False,
+    ) -> bool:
         """Work on a batch until killed: at a step, or so many seconds after it has begun. False: done before that."""
-        pid = await self._bear(f"{folder} {url} {rows} {at}")
+        pid = await self._bear(f"{folder} {url} {rows} {at} {'retry' if retry_failed else '-'}")
         if after is not None:
             await asyncio.wait((self._told("begun", pid), self._told("gone", pid)), return_when="FIRST_COMPLETED")
             gone, _ = await asyncio.wait((self._told("gone", pid),), timeout=after)

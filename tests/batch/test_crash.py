@@ -99,6 +99,39 @@ async def _check(nursery, tmp_path, cases):
         assert findings.credits_told == findings.credits_charged == ROWS, step
 
 
+# Failed rows with known generations: one is made by now, one runs, two have failed for good.
+SECOND_LOOK = (
+    *("before:requeue:1", "after:requeue:1", "before:requeue:2", "after:requeue:2", "before:requeue:3"),
+    *("before:accepted:1", "after:accepted:1", "before:stored:1", "after:stored:1", "before:set_setting:1"),
+    *("before:intend:1", "after:intend:1"),
+)
+
+
+async def test_a_kill_while_failed_rows_are_looked_at_again(nursery, tmp_path):
+    """What came late, or runs, is never paid again; what failed is paid once more, and all of it is told."""
+    await asyncio.gather(
+        *(_check_second_look(nursery, tmp_path / step.replace(":", "-"), step) for step in SECOND_LOOK)
+    )
+
+
+async def _check_second_look(nursery, folder, step):
+    async with Emulator(**SERVICE, faults=FaultPlan(Fault("submit", "fail_generation", times=4))) as emulator:
+        await work(folder, emulator.url, 4)
+        made, runs, *failed = emulator.ledger.charged()
+        made.state, made.error = "completed", None
+        runs.state, runs.error = "processing", None
+        assert await nursery.crash(folder, emulator.url, 4, at=step, retry_failed=True), step
+        runs.state = "completed"
+        await work(folder, emulator.url, 4)
+        told = compare(folder, emulator.ledger)
+        assert set(told.charged_twice) <= {entry.prompt for entry in failed}, step
+        assert told.credits_told == told.credits_charged, step
+        await work(folder, emulator.url, 4, retry_failed=True)
+        told = compare(folder, emulator.ledger)
+        assert sorted(told.charged_twice) == sorted(entry.prompt for entry in failed), step
+        assert (told.statuses, told.credits_told, told.credits_charged) == ({"stored": 4}, 6, 6), step
+
+
 async def test_kills_at_random_moments(nursery, tmp_path):
     """At most one doubt a kill, since one submission at a time is unanswered."""
     moments = [random.Random(number).uniform(0, 0.3) for number in range(5)]

@@ -131,6 +131,37 @@ async def test_lost_answers_are_judged_over_all_workers(redis_server, tmp_path):
         assert emulator.ledger.credits_charged == 25
 
 
+@pytest.mark.parametrize("is_over", [True, False])
+async def test_failed_rows_are_looked_at_before_they_are_paid_again(redis_server, tmp_path, is_over):
+    """By the coordinator: images that came late are fetched, what runs is left to workers, the rest is sent again.
+
+    Whether Redis has the batch still, or it was over.
+    """
+    faults = FaultPlan(Fault("submit", "fail_generation", times=3))
+    async with Emulator(**SERVICE, faults=faults) as emulator, working(redis_server.url, emulator.url):
+        budget = None if is_over else 4
+        async with coordinated(redis_server.url, emulator.url, tmp_path, max_credits=budget) as batch:
+            await batch.add(cats(6))
+            summary = await batch.run()
+        assert (summary.rows(JobState.FAILED), summary.stopped_by is None) == (3, is_over)
+        came, runs, _ = failed = [entry for entry in emulator.ledger.charged() if entry.state == "failed"]
+        came.state, came.error = "completed", None
+        runs.state, runs.error = "processing", None
+        posts, looks = emulator.ledger.requests["POST /generate"], runs.polls
+        async with coordinated(redis_server.url, emulator.url, tmp_path, retry_failed=True) as batch:
+            running = asyncio.create_task(batch.run())
+            while runs.polls < looks + 3 and not running.done():
+                await asyncio.wait((running,), timeout=0.02)
+            runs.state = "completed"
+            summary = await running
+        assert summary.all_stored
+        assert emulator.ledger.requests["POST /generate"] == posts + 1 + (0 if is_over else 2)
+        found = compare(tmp_path, emulator.ledger)
+        assert found.charged_twice == [failed[2].prompt]
+        assert found.credits_told == found.credits_charged == 7
+        assert found.files == 6
+
+
 async def test_an_answer_that_comes_when_all_is_over_is_taken_over(redis_server, tmp_path):
     """Its worker slept, and wakes with the id of a row that was judged lost: it is fetched, for no further credit."""
     faults = FaultPlan(Fault("submit", "reset_after", times=1, after=3))
@@ -233,6 +264,22 @@ async def test_images_gather_in_an_object_store(redis_server, emulator, tmp_path
         name for row in read_manifest(tmp_path / "bucket") for name in row.files
     }
     assert not (tmp_path / "out" / "images").exists()
+
+
+async def test_an_image_that_came_late_gathers_there_too(redis_server, tmp_path):
+    """Fetched by the coordinator, for a failed row that was to be paid again."""
+    (tmp_path / "bucket").mkdir()
+    options = {"store": f"file://{tmp_path}/bucket", "retry_failed": True}
+    faults = FaultPlan(Fault("submit", "fail_generation", times=1))
+    async with Emulator(**SERVICE, faults=faults) as emulator, working(redis_server.url, emulator.url):
+        for rows in (0, 1):
+            async with coordinated(redis_server.url, emulator.url, tmp_path / "out", **options) as batch:
+                await batch.add(["a cat"])
+                assert (await batch.run()).rows(JobState.STORED) == rows
+            [entry] = emulator.ledger.charged()
+            entry.state, entry.error = "completed", None
+    [row] = read_manifest(tmp_path / "bucket")
+    assert (tmp_path / "bucket" / row.files[0]).stat().st_size
 
 
 async def test_any_taskiq_broker_will_do(redis_server, emulator, tmp_path, monkeypatch):

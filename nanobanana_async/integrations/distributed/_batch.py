@@ -15,12 +15,15 @@ import anyio
 from ..._client import Client
 from ..._exceptions import BatchError, JobCancelledError, NanoBananaError
 from ..._references import encode_references
+from ...batch._budget import Budget
 from ...batch._events import BatchProgress, BatchSummary
 from ...batch._gallery import GALLERY_FILE
 from ...batch._journal_rows import JobState, JournalRow
 from ...batch._manifest import MANIFEST_FILE
+from ...batch._network import Network
 from ...batch._run import Run, committed
 from ...batch._runner import DISTRIBUTED, BatchRunner
+from ...batch._second_look import RETRIED, SecondLook
 from ...batch._submitting import DOUBTFUL, written_off
 from ._beside import beside
 from ._book import Book, ForgottenError, connect
@@ -167,10 +170,10 @@ class DistributedBatch(BatchRunner):
         plan, again = await self._known_plan(book), set[int]()
         self._late |= await self._latecomers.take_over(book, plan)
         if plan is None:
-            plan = await self._new_plan(book)
+            plan = await self._new_plan(book, storage)
         else:
             await self._catch_up(plan)
-            again = await self._requeued()
+            again = await self._tried_again(storage)
         plan = plan.with_shards(await self._not_handed_out(plan, again | self._late))
         self._late.clear()
         await self._journal.set_setting(DISTRIBUTED, plan.to_json())  # from here on nobody else may send them
@@ -219,9 +222,10 @@ class DistributedBatch(BatchRunner):
             answer_timeout=self._answer_timeout,
         )
 
-    async def _new_plan(self, book: Book) -> Plan:
+    async def _new_plan(self, book: Book, storage: Storage) -> Plan:
         """A new batch in Redis; what an earlier run left here is judged first."""
         await self._run_once().settle(await self._known_prices())
+        await self._tried_again(storage)
         plan = Plan(secrets.token_hex(6), self._account, _server(self._url))
         base = await committed(self._journal, await self._journal.counts())
         await book.begin(plan.batch, {**self._meta(), "base": base}, fresh=True)
@@ -254,16 +258,29 @@ class DistributedBatch(BatchRunner):
         while await self._watch.take_over(plan.batch):
             pass
 
-    async def _requeued(self) -> set[int]:
-        """Rows that are to be tried again, ready again."""
-        found: set[int] = set()
-        if not self._options.retry_failed:
+    async def _tried_again(self, storage: Storage) -> set[int]:
+        """Failed rows that are to be taken further: ready, or running or made, where a look shows that they are."""
+        found, options = set[int](), self._options
+        if not options.retry_failed:
             return found
-        states = (JobState.FAILED, JobState.LOST)
-        async for row in every(self._journal, *states):
-            if row.attempts < self._options.max_attempts:
+        async for row in every(self._journal, *RETRIED):
+            if row.generation_id is None and row.attempts < options.max_attempts:
                 found.add(row.index)
-        await self._journal.requeue(*states, indexes=sorted(found))
+        await self._journal.requeue(*RETRIED, indexes=sorted(found))
+        counts = await self._journal.counts()
+        self._teller.start(counts, Budget(options.max_credits, spent=await committed(self._journal, counts)))
+        look = SecondLook(
+            self._client,
+            self._journal,
+            storage.folder,
+            brake=self._brake,
+            network=Network(self._client, self._brake, self._teller, options.patience),
+            teller=self._teller,
+            max_attempts=options.max_attempts,
+            on_open=found.add,
+            keep=storage.keep,
+        )
+        await look.through()
         return found
 
     async def _not_handed_out(self, plan: Plan, again: set[int]) -> list[int]:
