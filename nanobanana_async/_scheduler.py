@@ -21,14 +21,8 @@ from functools import partial
 
 import anyio
 
-from ._exceptions import (
-    AuthenticationError,
-    BlockedError,
-    InsufficientCreditsError,
-    NanoBananaError,
-    PermissionDeniedError,
-    QueueFullError,
-)
+from ._concern import concerns
+from ._exceptions import NanoBananaError, QueueFullError
 from ._job import Job, JobStatus
 from ._limiter import Limiter, Slot, find_try_acquire
 from ._outlook import SlotLengths, expected_wait
@@ -41,9 +35,6 @@ _LOGGER = logging.getLogger(__name__)
 
 STARTS = 2  # jobs begun in one turn of the loop, so that thousands of free slots don't hold up everything else: while
 # 10,000 fill, a turn takes 2.5 ms, and with 10 a turn 12 ms; the slots fill as quickly
-
-# What the account itself was refused for: the jobs that wait behind would only be refused as well.
-_ACCOUNT_ERRORS = (AuthenticationError, InsufficientCreditsError, PermissionDeniedError)
 
 
 class Scheduler:
@@ -301,8 +292,8 @@ class Scheduler:
         error.generation_id = error.generation_id or job.generation_id
         error.credits_used = error.credits_used if error.credits_used is not None else job.credits_used
         job.fail(error)
-        if job.generation_id is None and _concerns_all(error):
-            for waiting in list(self._queue):
+        if job.generation_id is None:
+            for waiting in [other for other in self._queue if concerns(error, job.request, other.request)]:
                 waiting.fail(_not_sent(error))
 
     def _forget(self, job: Job) -> None:
@@ -351,11 +342,6 @@ class Scheduler:
         for change in self._changed:
             if not change.done():
                 change.set_result(None)
-
-
-def _concerns_all(error: NanoBananaError) -> bool:
-    """Whether the jobs that wait would only meet the same."""
-    return isinstance(error, _ACCOUNT_ERRORS) or (isinstance(error, BlockedError) and not error.passing)
 
 
 def _not_sent(error: NanoBananaError) -> NanoBananaError:

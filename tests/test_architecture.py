@@ -33,7 +33,7 @@ LAYERS = (
     ),
     ("_models", "_lenient", "_queue", "_calls", "_timeouts"),
     ("_answers",),
-    ("_wire", "_polling", "_references", "_part"),
+    ("_wire", "_polling", "_references", "_part", "_concern"),
     ("_cooldown", "_events", "_learned", "_scope", "_window"),
     ("_questions",),
     ("_admission",),
@@ -58,7 +58,7 @@ LAYERS = (
 PURE = (
     *("_exceptions", "_models", "_sse", "_retry", "_wire", "_events", "_polling", "_durations", "_pace", "_learned"),
     *("_images", "_admission", "_cooldown", "_questions", "_scope", "_window", "_job", "_queue", "_outlook"),
-    *("_ranking", "_answers", "_lenient", "_known", "_timeouts", "_tally", "_credentials", "_wall"),
+    *("_ranking", "_answers", "_lenient", "_known", "_timeouts", "_tally", "_credentials", "_wall", "_concern"),
 )
 EXTRAS = (
     "typer",

@@ -552,6 +552,29 @@ async def test_what_the_account_is_refused_for_fails_those_behind_unsent(online,
         assert {job.status for job in jobs} == {JobStatus.FAILED}
 
 
+async def test_one_dear_job_does_not_fail_the_cheap_ones_of_others(online):
+    """It alone is too dear for the balance; whoever waits behind is sent, and has its images."""
+    async with online(credits=5, limit=1) as (emulator, client):
+        dear = {"model": "nanobanan-2-4k", "quantity": 4}
+        jobs = [await client.submit("first", group="ann")]
+        jobs += [await client.submit(f"dear {number}", group="bob", **dear) for number in range(2)]
+        jobs += [await client.submit(f"cheap {number}", group="ann") for number in range(3)]
+        errors = [error for error in await results_of(jobs) if isinstance(error, Exception)]
+        assert [type(error) for error in errors] == [InsufficientCreditsError] * 2
+        assert [str(error).startswith("not sent") for error in errors] == [False, True]
+        assert emulator.ledger.charged_prompts() == ["first", "cheap 0", "cheap 1", "cheap 2"]
+
+
+async def test_a_model_without_access_fails_the_jobs_of_that_model_only(online):
+    """`requiresPro` may be its reason: each model finds out for itself, with one request."""
+    async with online(access=False) as (emulator, client):
+        models = ("nanobanan2&pro", "nanobanan2&pro", None, "nano-banana")
+        jobs = [await client.submit("a cat", model=model) for model in models]
+        errors = await results_of(jobs)
+        assert [type(error) for error in errors] == [PermissionDeniedError] * 4
+        assert emulator.ledger.requests["POST /generate"] == 2
+
+
 async def test_a_wall_that_stands_for_a_moment_fails_nobody(online):
     """Others were let in before: it is tried again, as what never left is, and nothing is charged twice."""
     plan = FaultPlan(Fault("submit", "html_wall", after=1, times=3))
