@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from .._exceptions import InputError
 from .._models import DEFAULT_MODEL, GenerateRequest, describe_invalid
+from ._columns import FIELDS, meant
 from ._keys import KeyHashes
 from ._manifest import MANIFEST_NAMES
 from ._records import (
@@ -37,14 +38,10 @@ from ._records import (
 STDIN = "-"
 
 _READERS = {".txt": text_records, ".jsonl": json_records, ".csv": csv_records}
-_FIELDS = {name: name for name in ("key", "prompt", "model", "aspect_ratio", "quantity", "reference_images")} | {
-    "selectedModel": "model",  # the wire's names, so that recorded requests can be used as they are
-    "aspectRatio": "aspect_ratio",
-    "referenceImageUrls": "reference_images",
-}
-_RESERVED = frozenset(MANIFEST_NAMES) - frozenset(_FIELDS)
+_RESERVED = frozenset(MANIFEST_NAMES) - frozenset(FIELDS)
 _SPOOL_BYTES = 1 << 20  # what standard input may keep in memory before it goes to a temporary file
 _SHOWN = 80  # characters of an odd value that a message quotes
+MAX_OWN = 20  # own columns whose names are kept for a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +78,13 @@ class ModelCounts:
 
 @dataclass(slots=True)
 class InputCounts:
-    """What an input asks for."""
+    """What an input asks for; `own` names the rows' own columns, the first `MAX_OWN`."""
 
     rows: int = 0
     images: int = 0
     by_model: dict[str, ModelCounts] = field(default_factory=dict)
     keys: KeyHashes = field(default_factory=KeyHashes)
+    own: list[str] = field(default_factory=list)
 
     def add(self, request: GenerateRequest) -> None:
         """Count one more request."""
@@ -96,6 +94,10 @@ class InputCounts:
         model.rows += 1
         model.images += request.quantity
         model.surcharge += request.quantity * max(0, len(request.reference_images) - 1)
+
+    def add_own(self, columns: Iterable[str]) -> None:
+        """Keep the names that are new."""
+        self.own += [name for name in columns if name not in self.own][: MAX_OWN - len(self.own)]
 
 
 def read_rows(
@@ -135,6 +137,7 @@ def check_input(
     counts = InputCounts()
     for row in read_rows(source, defaults=defaults, stdin=stdin):
         counts.add(row.request)
+        counts.add_own(row.extra)
         if row.key is not None:
             counts.keys.add(row.key)
     return counts
@@ -184,7 +187,7 @@ def _row(index: int, line: int, record: dict[str, Any], defaults: RowDefaults, f
         known, extra = _sorted_out(record)
         return Row(index, line, _key(known.get("key")), _request(known, defaults, folder), extra)
     except FaultError as fault:
-        as_given = next((name for name in record if _FIELDS.get(name) == fault.column), fault.column)
+        as_given = next((name for name in record if FIELDS.get(name) == fault.column), fault.column)
         raise FaultError(f"{fault.reason}; fix the line and run again", column=as_given) from fault.__cause__
 
 
@@ -193,10 +196,12 @@ def _sorted_out(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     known: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for name, value in record.items():
-        ours = _FIELDS.get(name)
+        ours = FIELDS.get(name)
         if ours is None:
             if name in _RESERVED:
                 raise FaultError("the manifest has its own column of this name, so rename yours", column=name)
+            if (near := meant(name)) is not None:
+                raise FaultError(f"did you mean {near!r}? It is too near for a column of your own", column=name)
             extra[name] = value
         elif ours in known:
             raise FaultError("this row gives the same field under two names", column=name)

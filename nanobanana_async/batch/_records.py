@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeAlias
 
+from ._columns import meant
+
 Line: TypeAlias = tuple[int, str]  # its number, from 1, and its text without the line's end
 Record: TypeAlias = tuple[int, dict[str, Any]]  # the number of its first line, and its fields by column
 
@@ -85,7 +87,8 @@ def sniffed_records(lines: Iterator[Line]) -> Iterator[Record]:
 def _reader_of(first: str) -> Callable[[Iterable[Line]], Iterator[Record]]:
     if first.lstrip().startswith("{"):
         return json_records
-    return csv_records if "prompt" in (name.strip(' "') for name in first.split(",")) else text_records
+    names = [name.strip(' "') for name in first.split(",")]
+    return csv_records if any("prompt" in (name, meant(name)) for name in names) else text_records
 
 
 def csv_records(lines: Iterable[Line]) -> Iterator[Record]:
@@ -120,6 +123,9 @@ def _csv_rows(lines: Iterable[Line]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_columns(columns: list[str], line: int) -> None:
+    for name in columns:
+        if (near := meant(name)) is not None:
+            raise FaultError(f"did you mean {near!r}? Rename it in the first row", line=line, column=name)
     if "prompt" not in columns:
         found = ", ".join(columns)
         reason = f"no column is named prompt (found: {found:.80}); name one in the first row"

@@ -52,7 +52,8 @@ async def batch(connection: Connection, options: BatchOptions) -> int:
                 await _check_models(client, options, set(counts.by_model), stdin)
                 code = None
                 if not has_workers(options, counts.rows):
-                    code = await go_ahead(await plan(client, options, counts, _rows(options, stdin)), options)
+                    preflight = await plan(client, options, counts, _rows(options, stdin))
+                    code = await go_ahead(preflight, options, own=counts.own)
                 return await run_batch(client, options, stdin, connection=connection) if code is None else code
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from .._client import Client
 from .._exceptions import JournalError
 from ..batch import BatchRunner, Preflight, Row
 from ..batch._budget import Prices
-from ..batch._inputs import STDIN, InputCounts
+from ..batch._inputs import MAX_OWN, STDIN, InputCounts
 from ..batch._journal_db import DB_FILE, copy_journal
 from ._options import BatchOptions
 from ._run import BAD_INPUT, OK, SOME_FAILED
 from ._terminal import ask, say
 from ._words import counted, told_seconds
+
+SHOWN_COLUMN = 40  # characters of a column's name
 
 
 def is_known(folder: Path) -> bool:
@@ -39,9 +41,14 @@ async def plan(client: Client, options: BatchOptions, counts: InputCounts, rows:
     return Preflight.of(counts.by_model, prices, balance=balance, limit=limit, max_credits=options.max_credits)
 
 
-async def go_ahead(preflight: Preflight, options: BatchOptions) -> int | None:
-    """Say what it will cost, and ask. None to go on, else the exit code. Raises: the shortfall, unless partial."""
+async def go_ahead(preflight: Preflight, options: BatchOptions, *, own: Sequence[str] = ()) -> int | None:
+    """Say what it will cost, and ask. None to go on, else the exit code. Raises: the shortfall, unless partial.
+
+    `own` are the input's own columns: told before money is spent, lest one was meant for something else.
+    """
     _tell(preflight)
+    if own and preflight.rows:
+        say(f"own columns: {', '.join(name[:SHOWN_COLUMN] for name in own)}{', …' if len(own) == MAX_OWN else ''}")
     shortfall = preflight.shortfall()
     if options.dry_run:
         if shortfall is not None:

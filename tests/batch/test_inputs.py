@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanobanana_async._exceptions import InputError, InvalidRequestError
-from nanobanana_async.batch._inputs import ModelCounts, RowDefaults, check_input, read_rows, spool
+from nanobanana_async.batch._columns import FIELDS, meant
+from nanobanana_async.batch._inputs import MAX_OWN, ModelCounts, RowDefaults, check_input, read_rows, spool
 from nanobanana_async.batch._keys import MAX_TOLD, KeyHashes, RepeatedKey, name_keys
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -65,6 +66,13 @@ def test_the_wires_names_are_taken_too(write):
 def test_other_columns_are_kept_in_order(write):
     row = only(write("p.jsonl", '{"z": [1], "prompt": "a", "a": null, "m": {"n": 2}}'))
     assert list(row.extra.items()) == [("z", [1]), ("a", None), ("m", {"n": 2})]
+
+
+def test_own_columns_are_told_by_their_names(write):
+    rows = [{"prompt": "a", "ratio": 1}, {"prompt": "b", "count": 2, "ratio": 3, "models_seen": 1}]
+    assert check_input(write("p.jsonl", "\n".join(map(json.dumps, rows)))).own == ["ratio", "count", "models_seen"]
+    many = {"prompt": "a"} | {f"tag {number}": number for number in range(100)}
+    assert check_input(write("p.jsonl", json.dumps(many))).own == [f"tag {number}" for number in range(MAX_OWN)]
 
 
 def test_csv_cells_may_span_lines_and_the_row_keeps_its_first_line(write):
@@ -258,6 +266,8 @@ JSON_FAULTS = {
     '{"prompt": "a", "model": "m", "selectedModel": "n"}': ("same field under two names", "selectedModel"),
     '{"prompt": "a", "key": {}}': ("key: must be a text", "key"),
     '{"prompt": "a", "status": "new"}': ("the manifest has its own column of this name", "status"),
+    '{"prompt": "a", "Model": "m"}': ("Model: did you mean 'model'? It is too near", "Model"),
+    '{"prompt": "a", "model": "m", "models": 1}': ("models: did you mean 'model'?", "models"),
     '{"prompt": "a", "reference_images": [1]}': ("must be a list of URLs", "reference_images"),
     '{"prompt": "a", "reference_images": ["no.png"]}': ("no image file at", "reference_images"),
     '{"prompt": "a", "reference_images": ["' + "A" * 5000 + '/no.png"]}': ("AA/no.png'; fix", "reference_images"),
@@ -286,6 +296,8 @@ CSV_FAULTS = {
     "prompt,tag\na,b,c\n": (2, None, "3 cells for 2 columns"),
     "prompt,tag\na,b\n ,x\n": (3, "prompt", "the prompt is blank"),
     "prompt,quantity\na,\nb,many\n": (3, "quantity", "must be a whole number (got 'many')"),
+    "prompt,aspect ratio\na,16:9\n": (1, "aspect ratio", "did you mean 'aspect_ratio'? Rename it in the first row"),
+    "Prompt,tag\na,b\n": (1, "Prompt", "did you mean 'prompt'?"),
     'prompt\na\n"never closed\nb\n': (3, None, "a double quote that is not closed"),
     "prompt,reference_images\na,[\n": (2, "reference_images", "not a JSON list"),
 }
@@ -297,6 +309,36 @@ def test_a_bad_csv_row_is_told(write, text):
     error = fault(write("p.csv", text))
     assert message in str(error)
     assert (error.line, error.column) == (line, column)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("Model", "model"),
+        ("MODELS", "model"),
+        ("aspect ratio", "aspect_ratio"),
+        ("Aspect-Ratio", "aspect_ratio"),
+        ("aspectratio", "aspect_ratio"),
+        ("reference_image", "reference_images"),
+        ("referenceImages", "reference_images"),
+        ("reference_image_urls", "referenceImageUrls"),
+        ("selected_model", "selectedModel"),
+        ("Keys", "key"),
+        ("ratio", None),
+        ("count", None),
+        ("model_notes", None),
+        ("M" * 10_000, None),
+        *((name, None) for name in FIELDS),
+    ],
+)
+def test_a_name_that_is_nearly_one_of_ours_is_known_for_it(name, near):
+    """It differs by case, spaces, hyphens, underscores or the plural only; any other is a column of one's own."""
+    assert meant(name) == near
+
+
+def test_a_header_that_nearly_names_the_prompts_column_is_none_of_the_prompts():
+    """On standard input it would be drawn and paid."""
+    assert "line 1, Prompt: did you mean 'prompt'?" in str(fault("-", stdin=io.BytesIO(b"Prompt,Model\na,m\n")))
 
 
 @pytest.mark.parametrize("name", ["p.txt", "p.jsonl", "p.csv"])

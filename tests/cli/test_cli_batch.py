@@ -92,6 +92,15 @@ def test_dry_run_of_a_batch_leaves_it_as_it_is(batch: Run, write: Write, emulato
     assert emulator.ledger.charged_prompts() == ["a [fail]"]
 
 
+def test_own_columns_are_told_before_anything_is_spent(run: Run, write: Write, emulator: ThreadedEmulator) -> None:
+    """Whoever meant `count` for a quantity sees that it is none."""
+    told = run("batch", write("p.csv", "prompt,ratio,count\na,1:1,3\n"), "-o", "out", *POLLS)
+    assert "1 row, 1 image, 1 credit of the account's 100\n" in told.err
+    assert "own columns: ratio, count\n" in told.err
+    assert emulator.ledger.charges == 0
+    assert "own columns" not in run("batch", write("q.txt", "a\n"), "-o", "out", *POLLS).err
+
+
 def test_dedupe_is_counted_before_it_is_done(batch: Run, write: Write, emulator: ThreadedEmulator) -> None:
     """The plan leaves out what the run leaves out."""
     told = batch(write("p.txt", "a\na\nb\n"), "--dedupe")
