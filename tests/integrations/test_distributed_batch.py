@@ -16,7 +16,7 @@ from nanobanana_async import BatchError, BudgetExceededError, Client, GenerateRe
 from nanobanana_async.batch import BatchRunner, JobState, Journal, read_manifest
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
 from nanobanana_async.integrations._account import account_id
-from nanobanana_async.integrations.distributed import DistributedBatch, Worker
+from nanobanana_async.integrations.distributed import DistributedBatch, Worker, _handing
 from nanobanana_async.integrations.distributed._handing import from_ranges, shard_rows, to_ranges
 from nanobanana_async.integrations.distributed._late import PAST
 from nanobanana_async.integrations.distributed._rows import RowRecord, ShardRow, decode_shard, encode_shard
@@ -93,6 +93,34 @@ async def test_a_batch_that_was_begun_without_workers_goes_on_with_them_and_back
         await plain.add(cats(10))
         assert (await plain.run()).all_stored
     assert emulator.ledger.credits_charged == 10
+
+
+async def test_slots_that_an_earlier_run_left_taken_are_filled_one_by_one(redis_server, tmp_path, monkeypatch):
+    """All rows of a shard that run are watched at once, and the first slot that comes free is used."""
+    monkeypatch.setattr(_handing, "LEAST_SHARD_ROWS", 40)
+    left = 20
+    silent = {"announce": "never", "retry_after": 0.01}
+    service = {**SERVICE, **silent, "limit": left, "duration": float("inf")}
+    async with Emulator(**service) as emulator:
+        async with Client(KEY, base_url=emulator.url) as client, BatchRunner(client, tmp_path) as plain:
+            await plain.add(cats(left + 1))
+            running = asyncio.create_task(plain.run())
+            await emulator.ledger.until(lambda: emulator.ledger.active == left)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        async with (
+            working(redis_server.url, emulator.url),
+            handed_out(redis_server.url, emulator.url, tmp_path, []) as (_, running),
+        ):
+            emulator.finish(emulator.ledger.charged()[0].generation_id)
+            try:
+                async with asyncio.timeout(10):
+                    await emulator.ledger.until(lambda: emulator.ledger.charges == left + 1)
+            finally:
+                emulator.duration = 0.01
+                emulator.finish()
+            assert (await running).all_stored
+    assert emulator.ledger.charges == left + 1
 
 
 async def test_an_empty_account_stops_the_batch_at_all_workers(redis_server, tmp_path):

@@ -10,7 +10,7 @@ from ..._client import Client
 from ..._exceptions import JobCancelledError
 from ...batch._brake import Brake
 from ...batch._budget import Prices
-from ...batch._feeding import Feed
+from ...batch._feeding import EARLIER_WIDTH, Feed
 from ...batch._journal_rows import JobState, JournalRow
 from ...batch._network import Network
 from ...batch._patience import Patience
@@ -116,8 +116,9 @@ class Slice:
         async with anyio.create_task_group() as beside:
             if self._shard.count(JobState.INTENT):
                 beside.start_soon(self._settle_old)
+            paid = (JobState.RUNNING, JobState.COMPLETED)
             await self._rows.go_through(
-                Feed(self._shard, self.brake, JobState.RUNNING, JobState.COMPLETED, width=self._width, once=True),
+                Feed(self._shard, self.brake, *paid, width=lambda: self._width(EARLIER_WIDTH), once=True),
                 Feed(self._shard, self.brake, *self._open(), width=self._width),
             )
         await self._shard.refresh()
@@ -140,8 +141,8 @@ class Slice:
     def _open(self) -> tuple[JobState, ...]:
         return (JobState.READY, JobState.UNCERTAIN) if self._options.retries_uncertain else (JobState.READY,)
 
-    def _width(self) -> int:
-        return 0 if self._network.away else max(LEAST_WIDTH, 2 * self._client.slots)
+    def _width(self, least: int = LEAST_WIDTH) -> int:
+        return 0 if self._network.away else max(least, 2 * self._client.slots)
 
     async def _stop_after(self, seconds: float) -> None:
         await anyio.sleep(seconds)
