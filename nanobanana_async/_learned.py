@@ -105,6 +105,13 @@ class LearnedPlan:
         """Whether anything was learned."""
         return any(len(kind.durations) for kind in self._kinds.values())
 
+    @property
+    def mean_length(self) -> float | None:
+        """Seconds that a generation took, on average over all that was seen; None while that was too little."""
+        seen = [(len(kind.durations), kind.mean) for kind in self._kinds.values()]
+        number = sum(count for count, _ in seen)
+        return sum(count * mean for count, mean in seen) / number if number >= LEAST_KNOWN else None
+
     def dump(self) -> str:
         """What was learned, as JSON."""
         rows = [[key, [_rounded(seen) for seen in kind.durations]] for key, kind in self._kinds.items()]

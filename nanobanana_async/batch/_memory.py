@@ -15,6 +15,13 @@ LIMIT = "limit"  # a setting: the account's slots, as they were last known
 LEARNED = "learned"  # a setting: what the plan has learned, as it dumps it
 
 
+async def remembered_length(journal: Journal) -> float | None:
+    """Seconds that a generation of earlier runs took, on average, if enough were seen."""
+    plan = LearnedPlan()
+    plan.load(await journal.get_setting(LEARNED) or "")
+    return plan.mean_length
+
+
 class Memory:
     """Keeps it in the journal. It is only advice: what can't be read or written is left out."""
 

@@ -28,6 +28,7 @@ class Preflight:
     """What is still to be submitted. `balance` and `limit` are None when unknown; `seconds` is at `limit`, or at 1.
 
     `looked_at` of the rows are paid already: a run looks at their generations first, so all of it may cost less.
+    `length` is how many seconds a generation takes: as earlier runs have seen, else as is typical.
     """
 
     models: tuple[ModelEstimate, ...]
@@ -36,6 +37,7 @@ class Preflight:
     limit: int | None
     max_credits: int | None
     looked_at: int = 0
+    length: float = TYPICAL_SECONDS
 
     @classmethod
     def of(
@@ -48,13 +50,14 @@ class Preflight:
         limit: int | None = None,
         max_credits: int | None = None,
         looked_at: int = 0,
+        length: float | None = None,
     ) -> Preflight:
         """Count the open rows by model and price them."""
         models = tuple(
             ModelEstimate(name, counts.rows, counts.images, prices.total(name, counts.images, counts.surcharge))
             for name, counts in sorted(open_by_model.items())
         )
-        return cls(models, balance, spent, limit, max_credits, looked_at)
+        return cls(models, balance, spent, limit, max_credits, looked_at, length or TYPICAL_SECONDS)
 
     @property
     def rows(self) -> int:
@@ -76,7 +79,7 @@ class Preflight:
     @property
     def seconds(self) -> float:
         """About how long it takes."""
-        return self.rows * TYPICAL_SECONDS / (self.limit or 1)
+        return self.rows * self.length / (self.limit or 1)
 
     @property
     def outlives_links(self) -> bool:

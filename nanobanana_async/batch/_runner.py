@@ -32,7 +32,7 @@ from ._events import BatchEvent, BatchProgress, BatchSummary
 from ._inputs import InputCounts
 from ._journal import Journal
 from ._journal_rows import Added, JobState
-from ._memory import LIMIT
+from ._memory import LIMIT, remembered_length
 from ._outputs import Outputs
 from ._patience import Patience
 from ._preflight import Preflight
@@ -151,6 +151,7 @@ class BatchRunner:
             limit=self._client.limit or (int(known_limit) if known_limit else None),
             max_credits=self._options.max_credits,
             looked_at=looked_at,
+            length=await remembered_length(self._journal),
         )
 
     # ---- the run

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from .._client import Client
+from .._learned import LearnedPlan
 from ._budget import Budget
 from ._events import BatchEvent, BatchEventKind, BatchProgress, Tally
 from ._journal_rows import Counts, JobState, JournalRow
@@ -88,8 +89,13 @@ class Teller:
         )
 
     def _eta(self) -> float | None:
+        """From how fast rows get done; before every slot has done one, from how long generations take."""
         done = self._tally.count(*_DONE) - self._done_before
         left = self._tally.rows - self._tally.count(*_DONE, JobState.COMPLETED)
+        plan, limit = self._client.plan, self._client.limit
+        length = plan.mean_length if limit and done < limit and isinstance(plan, LearnedPlan) else None
+        if limit and length is not None:
+            return left * length / limit
         return left * (time.monotonic() - self._started_at) / done if done > 0 else None
 
     def _emit(

@@ -41,6 +41,28 @@ async def test_a_resumed_batch_starts_warm(online, tmp_path):
     assert plan.dump() == told
 
 
+async def test_a_resumed_batch_knows_how_long_it_will_take(online, tmp_path):
+    """Before one of its rows is done: by the lengths of the run before, and the account's slots."""
+    async with online(limit=2, duration=0.05, client={"poll": LearnedPlan()}) as (_, client):
+        await run(client, tmp_path, 8)
+        length = client.plan.mean_length
+    assert 0.02 < length < 1
+    forever = {"limit": 2, "duration": float("inf"), "client": {"poll": LearnedPlan()}}
+    async with online(**forever) as (emulator, client), runner(client, tmp_path) as batch:
+        await batch.add(f"cat {number}" for number in range(18))
+        planned = (await batch.preflight()).seconds
+        running = asyncio.create_task(batch.run())
+        await emulator.until(lambda: emulator.ledger.charges == 2)
+        while batch.progress().limit is None and not running.done():
+            await asyncio.wait((running,), timeout=0.01)
+        told = batch.progress()
+        emulator.duration = 0.01
+        emulator.finish()
+        assert (await running).all_stored
+    assert (told.stored, told.limit) == (8, 2)
+    assert [told.eta, planned] == pytest.approx([10 * length / 2] * 2, rel=0.1)
+
+
 @pytest.mark.parametrize("written", ["", "no JSON", '{"durations": 7}', '{"durations": [[["m"], [[2, 1]]]]}'])
 async def test_what_cannot_be_read_is_ignored(online, tmp_path, written):
     """It is only advice."""
