@@ -175,16 +175,22 @@ def status(code, headers=None, body=b"no"):
     return answer
 
 
+async def announced(request, data, headers=None):
+    """An answer that announces all of what was asked for, and where that starts."""
+    start = request.http_range.start or 0
+    response = web.StreamResponse(status=206 if start else 200, headers=headers)
+    if start:
+        response.headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+    response.content_length = len(data) - start
+    await response.prepare(request)
+    return response, start
+
+
 def broken_off(witness, data, at, headers=None):
-    """Announce all of it (of what was asked for), send some, cut the connection."""
+    """Announce all of it, send some, cut the connection."""
 
     async def answer(request):
-        start = request.http_range.start or 0
-        response = web.StreamResponse(status=206 if start else 200, headers=headers)
-        if start:
-            response.headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        response.content_length = len(data) - start
-        await response.prepare(request)
+        response, start = await announced(request, data, headers)
         await response.write(data[start:at])
         await witness.arrival(request.path, at - start)
         request.transport.close()
@@ -563,12 +569,7 @@ def trickling(witness, clock, piece, headers=None):
     """Sends a piece every few seconds, from where it was asked to."""
 
     async def answer(request):
-        start = request.http_range.start or 0
-        response = web.StreamResponse(status=206 if start else 200, headers=headers)
-        if start:
-            response.headers["Content-Range"] = f"bytes {start}-{len(PNG) - 1}/{len(PNG)}"
-        response.content_length = len(PNG) - start
-        await response.prepare(request)
+        response, start = await announced(request, PNG, headers)
         for at in range(start, len(PNG), piece):
             await response.write(PNG[at : at + piece])
             await witness.arrival(request.path, min(at + piece, len(PNG)) - start)

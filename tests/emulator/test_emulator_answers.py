@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import aiohttp
@@ -141,7 +142,7 @@ async def test_a_failed_generation_is_not_refunded(calling: Open) -> None:
 
 async def test_a_sync_call_can_be_answered_like_an_async_one(calling: Open) -> None:
     """As seen on the live service: then the client polls."""
-    async with calling(sync_as_async=True) as caller:
+    async with calling(sync_as_async=True, duration=math.inf) as caller:
         _, told = await caller.post(mode="sync")
         assert told["async"] is True
         assert caller.emulator.ledger.active == 1

@@ -37,7 +37,7 @@ class Work:
     rows: int
     lease_seconds: float = 30.0
     submit_seconds: float = 120.0
-    poll: float = 0.02
+    poll: float = 0.05
     alone_after: float | None = None
 
 
