@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+from patience import PATIENCE
 from running import KEY, Events, Relay, manifest, run, runner, statuses
 from watched import Watched
 
@@ -52,7 +53,7 @@ async def under_way(batch):
     """The batch's run, for some seconds at most."""
     running = asyncio.create_task(batch.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             yield running
     finally:
         running.cancel()
@@ -121,7 +122,7 @@ async def test_a_look_that_tells_nothing_leads_to_no_post(online, tmp_path, kind
     async with online(faults=failing(2), client={"retry": RETRY}) as (emulator, client):
         await fail(client, tmp_path, 2)
         emulator.faults = FaultPlan(Fault("poll", kind, prompt="cat 0"))
-        async with asyncio.timeout(10):  # a new generation could not be looked at either
+        async with asyncio.timeout(PATIENCE):  # a new generation could not be looked at either
             summary = await run(client, tmp_path, retry_failed=True, on_event=events.append)
         assert summary.stopped_by is None
         assert statuses(tmp_path) == {"failed": 1, "stored": 1}
@@ -188,7 +189,7 @@ async def test_slow_links_that_should_have_ended_are_not_waited_for(online, tmp_
         comes_late(entry_of(emulator, 0))
         entry_of(emulator, 0).created_at -= 16 * 86400
         emulator.faults = FaultPlan(Fault("image", "stall", times=1))
-        assert (await asyncio.wait_for(run(client, tmp_path, retry_failed=True), 5)).all_stored
+        assert (await asyncio.wait_for(run(client, tmp_path, retry_failed=True), PATIENCE)).all_stored
         assert posts(emulator) == told(tmp_path) == 2
 
 

@@ -88,12 +88,17 @@ async def test_waiting_in_vain_answers_with_the_job():
 
 
 async def test_progress_rises_until_the_end():
-    async with online(emulator={"duration": 0.2}, router={"auth": caller, "mode": "stream"}) as (_, ann):
+    told = []
+    streaming = online(emulator=ENDLESS, router={"auth": caller, "mode": "stream"})
+    async with streaming as (emulator, ann), asyncio.timeout(PATIENCE):
         job = await ann.submit()
-        told = [(name, state["progress"]) async for name, state in ann.events(job["links"]["status"])]
-        assert [progress for _, progress in told] == sorted(progress for _, progress in told)
-        assert told[-1] == ("end", 100)
-        assert any(0 < progress < 100 for _, progress in told)
+        async for name, state in ann.events(job["links"]["status"]):
+            told.append((name, state["progress"]))
+            if 0 < state["progress"] < 100:
+                emulator.finish()
+    assert [progress for _, progress in told] == sorted(progress for _, progress in told)
+    assert told[-1] == ("end", 100)
+    assert any(0 < progress < 100 for _, progress in told)
 
 
 async def test_images_are_kept_in_the_apps_own_folder(tmp_path):
