@@ -15,14 +15,10 @@ FIELDS = {name: name for name in ("key", "prompt", "model", "aspect_ratio", "qua
 _LONGEST = 40  # characters of a name that may be near to one of ours
 
 
+@lru_cache(maxsize=256)  # the rows of a file all have the same few
 def meant(name: str) -> str | None:
     """The name that is probably meant by one that is not ours; None where it is a column of the row's own."""
-    return _meant(name) if len(name) <= _LONGEST else None
-
-
-@lru_cache(maxsize=256)  # the rows of a file all have the same few
-def _meant(name: str) -> str | None:
-    return None if name in FIELDS else _NEAR.get(_bare(name))
+    return None if name in FIELDS or len(name) > _LONGEST else _NEAR.get(_bare(name))
 
 
 def _bare(name: str) -> str:

@@ -97,7 +97,9 @@ class InputCounts:
 
     def add_own(self, columns: Iterable[str]) -> None:
         """Keep the names that are new."""
-        self.own += [name for name in columns if name not in self.own][: MAX_OWN - len(self.own)]
+        for name in columns:
+            if name not in self.own and len(self.own) < MAX_OWN:
+                self.own.append(name)
 
 
 def read_rows(
