@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -56,7 +57,10 @@ class BatchEvent:
 
 @dataclass(frozen=True, slots=True)
 class BatchSummary:
-    """How a run ended. `stopped_by` is what ended it early: an error, or None for the end of work or a `stop()`."""
+    """How a run ended. `stopped_by` is what ended it early: an error, or None for the end of work or a `stop()`.
+
+    `given_up`: the failed and lost rows that have had all their attempts, by state.
+    """
 
     counts: Counts
     credits_used: int
@@ -64,6 +68,7 @@ class BatchSummary:
     doubtful_credits: int = 0
     interrupted: bool = False
     stopped_by: Exception | None = None
+    given_up: Mapping[JobState, int] = field(default_factory=dict)
 
     @property
     def all_stored(self) -> bool:

@@ -45,6 +45,7 @@ ACCEPTED_LINGER = 0.001  # the next row's intent is hardly ever further away
 
 _MANIFEST = f"SELECT {MANIFEST_COLUMNS} FROM input CROSS JOIN job USING (idx) ORDER BY input.idx"
 _TALLY = "SELECT state, sum(jobs), sum(images), sum(spent), sum(reserved) FROM tally GROUP BY state"
+_GIVEN_UP = "SELECT state, count(*) FROM job WHERE state IN ('failed', 'lost') AND attempts >= ? GROUP BY state"
 _TALLY_READY = "SELECT model, jobs, images, surcharge FROM tally WHERE state = 'ready' AND jobs > 0"
 
 
@@ -98,6 +99,10 @@ class Journal:
     async def counts(self) -> Counts:
         """Sums by state. Takes no longer for a million rows than for one."""
         return await self._run(_counts)
+
+    async def given_up(self, max_attempts: int) -> dict[JobState, int]:
+        """Failed and lost rows that have had as many attempts, by state."""
+        return await self._run(_given_up, max_attempts)
 
     async def open_by_model(self) -> dict[str, ModelCounts]:
         """What is still to be sent, by model."""
@@ -270,6 +275,10 @@ def _counts(connection: sqlite3.Connection) -> Counts:
     for state, *sums in connection.execute(_TALLY):
         counts.by_state[JobState(state)] = StateCounts(*sums)
     return counts
+
+
+def _given_up(connection: sqlite3.Connection, max_attempts: int) -> dict[JobState, int]:
+    return {JobState(state): rows for state, rows in connection.execute(_GIVEN_UP, (max_attempts,))}
 
 
 def _open_by_model(connection: sqlite3.Connection) -> dict[str, ModelCounts]:

@@ -29,6 +29,8 @@ class Preflight:
 
     `looked_at` of the rows are paid already: a run looks at their generations first, so all of it may cost less.
     `length` is how many seconds a generation takes: as earlier runs have seen, else as is typical.
+    Not among the rows are those `given_up` after all their attempts, and those `judged` first: an earlier run ended
+    before it read their answers, and the balance tells whether they are sent again.
     """
 
     models: tuple[ModelEstimate, ...]
@@ -38,6 +40,8 @@ class Preflight:
     max_credits: int | None
     looked_at: int = 0
     length: float = TYPICAL_SECONDS
+    given_up: int = 0
+    judged: int = 0
 
     @classmethod
     def of(
@@ -51,13 +55,15 @@ class Preflight:
         max_credits: int | None = None,
         looked_at: int = 0,
         length: float | None = None,
+        given_up: int = 0,
+        judged: int = 0,
     ) -> Preflight:
         """Count the open rows by model and price them."""
         models = tuple(
             ModelEstimate(name, counts.rows, counts.images, prices.total(name, counts.images, counts.surcharge))
             for name, counts in sorted(open_by_model.items())
         )
-        return cls(models, balance, spent, limit, max_credits, looked_at, length or TYPICAL_SECONDS)
+        return cls(models, balance, spent, limit, max_credits, looked_at, length or TYPICAL_SECONDS, given_up, judged)
 
     @property
     def rows(self) -> int:

@@ -143,15 +143,18 @@ class BatchRunner:
         counts = InputCounts(by_model=await self._journal.open_by_model())
         looked_at = await self._count_again(counts)
         known_limit = await self._journal.get_setting(LIMIT)
+        sums = await self._journal.counts()
         return Preflight.of(
             counts.by_model,
             prices,
             balance=await self._client.credits(),
-            spent=await committed(self._journal, await self._journal.counts()),
+            spent=await committed(self._journal, sums),
             limit=self._client.limit or (int(known_limit) if known_limit else None),
             max_credits=self._options.max_credits,
             looked_at=looked_at,
             length=await remembered_length(self._journal),
+            given_up=sum((await self._given_up()).values()) if self._options.retry_failed else 0,
+            judged=sums.by_state[JobState.INTENT].rows,
         )
 
     # ---- the run
@@ -190,6 +193,7 @@ class BatchRunner:
             doubtful_credits=await written_off(self._journal),
             interrupted=brake.pulled and brake.reason is None,
             stopped_by=brake.reason,
+            given_up=await self._given_up(),
         )
 
     def stop(self) -> None:
@@ -234,6 +238,9 @@ class BatchRunner:
         if self._prices is None:
             self._prices = Prices({model.name: model.credits_cost for model in await self._client.models()})
         return self._prices
+
+    async def _given_up(self) -> dict[JobState, int]:
+        return await self._journal.given_up(self._options.max_attempts)
 
     async def _count_again(self, counts: InputCounts) -> int:
         """Add the rows that a run would queue again; how many of them only if a look shows that it must be."""

@@ -32,7 +32,7 @@ from ._telling import Teller
 
 RETRIED = (JobState.FAILED, JobState.LOST)  # what `retry_failed` tries again
 FETCH_SECONDS = 10.0  # for all images; those that take longer are fetched beside the submissions
-_LOOKING = "what failed is looked at once more, before it is paid for again"
+_LOOKING = "what failed is looked at once more"
 
 
 async def _keep(_: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ from ..batch._preflight import TYPICAL_SECONDS
 from ._distributed import coordinator, has_workers, tell_gathered, tell_left
 from ._interrupts import INTERRUPTED, interrupts
 from ._options import BatchOptions
-from ._plan import go_ahead, plan
+from ._plan import GAVE_UP, go_ahead, plan
 from ._progress import BatchDisplay
 from ._run import OK, SOME_FAILED, Connection, code_of, output_folder, say_error
 from ._terminal import keyboard_interrupts, out, say
@@ -215,8 +215,10 @@ def _tell_end(summary: BatchSummary, folder: Path) -> None:
         ((JobState.UNCERTAIN,), "uncertain: they may be charged; --uncertain retry sends them again"),
         ((JobState.READY, JobState.INTENT, JobState.RUNNING), "left; run the same command again"),
     ):
-        if number := summary.rows(*states):
+        if number := summary.rows(*states) - sum(summary.given_up.get(state, 0) for state in states):
             out(f"{number:,} {told}")
+    if given_up := sum(summary.given_up.values()):
+        out(f"{given_up:,} {GAVE_UP}")
     in_all = "" if summary.credits_used == summary.counts.credits else f", {summary.counts.credits:,} in all"
     out(f"{counted(summary.credits_used, 'credit')} in {told_seconds(summary.seconds)}{in_all}")
     if summary.doubtful_credits:

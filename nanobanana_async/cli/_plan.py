@@ -18,11 +18,13 @@ from ..batch import BatchRunner, Preflight, Row
 from ..batch._budget import Prices
 from ..batch._inputs import MAX_OWN, STDIN, InputCounts
 from ..batch._journal_db import DB_FILE, copy_journal
+from ..batch._runner import MAX_ATTEMPTS
 from ._options import BatchOptions
 from ._run import BAD_INPUT, OK, SOME_FAILED
 from ._terminal import ask, say
 from ._words import counted, told_seconds
 
+GAVE_UP = f"gave up after {MAX_ATTEMPTS} attempts"
 SHOWN_COLUMN = 40  # characters of a column's name
 
 
@@ -56,7 +58,7 @@ async def go_ahead(preflight: Preflight, options: BatchOptions, *, own: Sequence
         return OK
     if shortfall is not None and not options.partial:
         raise shortfall
-    if options.yes or preflight.rows == 0:
+    if options.yes or preflight.rows == preflight.judged == 0:
         return None
     if options.source == STDIN or not sys.stdin.isatty():
         say("Nothing was spent. Add --yes to run it without being asked.")
@@ -94,8 +96,13 @@ def _copy(folder: Path) -> Iterator[Path]:
 
 
 def _tell(preflight: Preflight) -> None:
+    if preflight.given_up:
+        say(f"{counted(preflight.given_up, 'row')} {GAVE_UP}")
+    if preflight.judged:
+        say(f"{counted(preflight.judged, 'row')} to be judged by the balance first, and sent again if not taken")
     if preflight.rows == 0:
-        say("Nothing is left to submit.")
+        if not preflight.judged:
+            say("Nothing is left to submit.")
         return
     if len(preflight.models) > 1:
         _tell_models(preflight)

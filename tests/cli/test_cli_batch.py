@@ -72,6 +72,23 @@ def test_batch_with_failures_is_1_and_retries_on_request(batch: Run, write: Writ
     assert [row["status"] for row in manifest()] == ["stored", "stored", "rejected"]
 
 
+def test_rows_without_an_attempt_left_are_told_and_no_advice_is_given(
+    batch: Run, write: Write, emulator: ThreadedEmulator
+) -> None:
+    """After three that failed: neither the plan nor the end says that --retry-failed would help."""
+    batch(write("p.txt", "a [fail]\nb\n"))
+    again = batch("p.txt", "--retry-failed")
+    assert "1 failed; --retry-failed looks at them" in again.out
+    last = batch("p.txt", "--retry-failed")
+    none_left = batch("p.txt", "--retry-failed")
+    assert "1 row gave up after 3 attempts\nNothing is left to submit.\n" in none_left.err
+    for told in (last, none_left, batch("p.txt")):
+        assert told.code == 1
+        assert "1 gave up after 3 attempts\n" in told.out
+        assert "retry-failed" not in told.out
+    assert emulator.ledger.charges == 4
+
+
 def test_dry_run_tells_the_cost_and_leaves_nothing(batch: Run, write: Write, emulator: ThreadedEmulator) -> None:
     """Neither a credit nor a folder."""
     told = batch(

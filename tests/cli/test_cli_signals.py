@@ -84,6 +84,9 @@ def test_sigterm_leaves_at_once_even_without_an_answer(
     emulator.until(lambda: emulator.ledger.charges == 1)
     running.send(signal.SIGTERM)
     left_cleanly(running.end())
+    planned = batch("p.txt", "--dry-run").err
+    assert "1 row to be judged by the balance first" in planned
+    assert "Nothing is left" not in planned
     assert batch("p.txt").code == 1
     assert (manifest()[0]["status"], emulator.ledger.charges) == ("lost", 1)
 

@@ -114,6 +114,7 @@ class DistributedBatch(BatchRunner):
             doubtful_credits=doubtful + await written_off(self._journal),
             interrupted=brake.pulled and brake.reason is None and not over,
             stopped_by=brake.reason,
+            given_up=await self._given_up(),
         )
 
     # ---- rounds
