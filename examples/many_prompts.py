@@ -2,9 +2,17 @@
 
 import asyncio
 
-from nanobanana_async import Client
+from nanobanana_async import Client, DownloadError, Generation
 
 PROMPTS = (f"a {animal} {doing}" for animal in ("fox", "owl", "whale") for doing in ("reading", "baking", "sailing"))
+
+
+async def save(client: Client, generation: Generation) -> str:
+    """Where its first image is; one that can't be saved is paid all the same, and later calls find it by its id."""
+    try:
+        return str((await client.download(generation, "out"))[0])
+    except DownloadError as error:
+        return f"generation {generation.id} is not saved: {error}"
 
 
 async def main() -> None:
@@ -13,8 +21,7 @@ async def main() -> None:
             if outcome.generation is None:
                 print(f"{outcome.item}: {outcome.error}")
             else:
-                paths = await client.download(outcome.generation, "out")
-                print(f"{outcome.item}: {paths[0]}")
+                print(f"{outcome.item}: {await save(client, outcome.generation)}")
         print(client.statistics())
 
 

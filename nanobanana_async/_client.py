@@ -129,6 +129,8 @@ class Client:
     ) -> Generation:
         """Generate images and wait for them. Cancelling it cancels its job, see `Job.cancel`.
 
+        The CancelledError has a note that tells what was paid, and the log has the id.
+
         `timeout` is how many seconds the generation may run before GenerationTimeoutError, which has its id.
 
         Raises: InvalidRequestError, APIStatusError, GenerationError, ConnectError; QueueFullError as `submit` does.
@@ -139,8 +141,8 @@ class Client:
         )
         try:
             return await job.result()
-        except asyncio.CancelledError:
-            job.cancel()
+        except asyncio.CancelledError as error:
+            error.add_note(job.abandon())
             raise
 
     async def submit(

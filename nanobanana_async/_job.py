@@ -21,6 +21,7 @@ import secrets
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol, get_args
 
 from ._answers import Submission
@@ -82,6 +83,8 @@ class JobScheduler(Protocol):
     def ahead(self, job: Job) -> int | None: ...
     def slot_left(self, job: Job) -> None: ...
     def moved(self, job: Job, before: JobStatus) -> None: ...
+    def charged(self, amount: int) -> None: ...
+    def untold(self, job: Job) -> None: ...
 
 
 class NullLedger:
@@ -146,6 +149,7 @@ class Job:
         self.generation: Generation | None = None
         self.files: list[Path] = []
         self.error: BaseException | None = None
+        self._trace: TracebackType | None = None  # of the error, before anybody waited
         self.on_event: Callable[[StreamEvent], None] | None = None
         self._scheduler: JobScheduler | None = None
         self._callbacks: list[Callable[[Job], None]] = []
@@ -169,7 +173,7 @@ class Job:
         if not self._done:
             await self._wait()
         if self.error is not None:
-            raise self.error
+            raise self.error.with_traceback(self._trace)
         assert self.generation is not None  # done without an error means that it is set
         return self.generation
 
@@ -177,7 +181,8 @@ class Job:
         """Stop waiting for this job; False when it had ended.
 
         Before its submission that is free. Afterwards the service runs on and is not refunded: the slot stays taken
-        until the generation ends, and `generation_id` picks it up again with `client.wait()`.
+        until the generation ends, and `generation_id` picks it up again with `client.wait()`. Where no ledger of its
+        own keeps that id, it is a warning in the log, too.
         """
         if self._done:
             return False
@@ -191,6 +196,11 @@ class Job:
         return self.status is JobStatus.CANCELLED
 
     @property
+    def recorded(self) -> bool:
+        """Whether a ledger of its own keeps its id; a plain client's jobs have none."""
+        return self.ledger is not NULL_LEDGER
+
+    @property
     def position(self) -> int | None:
         """How many jobs go before it, should nothing change; None when it does not wait in a queue (any more)."""
         return None if self._scheduler is None or self._done else self._scheduler.ahead(self)
@@ -200,6 +210,30 @@ class Job:
     def scheduled(self, scheduler: JobScheduler) -> None:
         """It is in this scheduler's hands."""
         self._scheduler = scheduler
+
+    def accepted(self, generation_id: str | None, credits_used: int | None) -> None:
+        """The service has taken it, and named it so; for a job that was cancelled meanwhile, nobody hears of that."""
+        self.generation_id = generation_id
+        self.charge(credits_used)
+        if self.cancelled and self._scheduler is not None:
+            self._scheduler.untold(self)
+
+    def charge(self, credits_used: int | None) -> None:
+        """What the service now says that it took."""
+        if self._scheduler is not None:
+            self._scheduler.charged((credits_used or 0) - (self.credits_used or 0))
+        self.credits_used = credits_used
+
+    def abandon(self) -> str:
+        """Whoever waited has gone without an outcome: cancel it, and tell what that means for its money."""
+        if not self.cancel() and not self.cancelled and self._scheduler is not None:
+            self._scheduler.untold(self)
+        return str(self.error) if self.error is not None else f"it ended meanwhile: {self.pick_up}"
+
+    @property
+    def pick_up(self) -> str:
+        """How to get what is paid."""
+        return f"it is paid: pick it up with client.wait({self.generation_id!r})"
 
     def leave_slot(self) -> None:
         """Its generation has ended and its slot is free; what follows, such as a download, needs none."""
@@ -242,7 +276,7 @@ class Job:
         if self._done:
             return
         self._move(self._status_after(error))
-        self.error = error
+        self.error, self._trace = error, error.__traceback__
         self._end()
 
     def _move(self, status: JobStatus) -> None:

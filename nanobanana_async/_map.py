@@ -14,7 +14,7 @@ from typing import Any, Self, TypeAlias
 import anyio
 
 from ._exceptions import InvalidRequestError
-from ._job import Job
+from ._job import Job, JobStatus
 from ._models import GenerateRequest, Generation
 
 CLEANUP_SECONDS = 5.0  # for the input's own clean-up, when it is an async generator
@@ -42,7 +42,13 @@ class Outcomes:
     Reads the input only as fast as outcomes are taken, so an endless one is welcome. One failure stops nothing.
     Leaving the block cancels what waits; what runs at the service runs on. An error that the input itself raises
     comes out after the outcomes of everything before it.
+
+    After the block, `unread` are the outcomes that nobody has read, and `abandoned` the jobs that were sent and had not
+    ended: `client.wait(job.generation_id)` picks one up. At most as many as were pending; the log has their ids, too.
     """
+
+    unread: tuple[Outcome, ...] = ()
+    abandoned: tuple[Job, ...] = ()
 
     def __init__(
         self,
@@ -57,7 +63,7 @@ class Outcomes:
         self._enqueue = enqueue
         self._width = width
         self._pending: dict[str, tuple[int, Any, Job]] = {}
-        self._ready: deque[Outcome] = deque()
+        self._ready: deque[tuple[Outcome, Job | None]] = deque()
         self._input_error: BaseException | None = None
         self._changed = asyncio.Event()
         self._feeder: asyncio.Task[None] | None = None
@@ -69,9 +75,7 @@ class Outcomes:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for _, _, job in list(self._pending.values()):
-            job.cancel()
-        self._ready.clear()
+        self._leave()
         if self._feeder is not None:
             self._feeder.cancel()
             with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
@@ -80,6 +84,15 @@ class Outcomes:
     def __aiter__(self) -> Self:
         return self
 
+    def _leave(self) -> None:
+        """Keep what nobody has heard of, and let all of it go."""
+        ready, pending = list(self._ready), [job for _, _, job in self._pending.values()]
+        self.unread = tuple(outcome for outcome, _ in ready)
+        self.abandoned = tuple(job for job in pending if job.status is not JobStatus.QUEUED)
+        for job in (*(job for _, job in ready if job is not None), *pending):
+            job.abandon()
+        self._ready.clear()
+
     async def __anext__(self) -> Outcome:
         if self._feeder is None:
             raise RuntimeError("outcomes are read inside their block: async with client.map(…) as outcomes")
@@ -87,7 +100,7 @@ class Outcomes:
             if self._feeder.done() and not self._pending:
                 raise self._input_error or StopAsyncIteration
             await self._change()
-        outcome = self._ready.popleft()
+        outcome, _ = self._ready.popleft()
         self._changed.set()  # there is room for one more
         return outcome
 
@@ -111,7 +124,7 @@ class Outcomes:
         try:
             job = self._make_job(item)
         except InvalidRequestError as error:
-            self._ready.append(Outcome(index, item, None, error=error))
+            self._ready.append((Outcome(index, item, None, error=error), None))
             self._changed.set()
             return
         self._pending[job.id] = (index, item, job)
@@ -124,7 +137,8 @@ class Outcomes:
 
     def _collect(self, job: Job) -> None:
         index, item, _ = self._pending.pop(job.id)
-        self._ready.append(Outcome(index, item, job.request, job.generation if job.error is None else None, job.error))
+        generation = job.generation if job.error is None else None
+        self._ready.append((Outcome(index, item, job.request, generation, job.error), job))
         self._changed.set()
 
 

@@ -88,7 +88,7 @@ class Pipeline:
         """
         generation = await self._generate(job, slot)
         job.leave_slot()
-        job.credits_used = generation.credits_used
+        job.charge(generation.credits_used)
         await job.ledger.finished(job, generation)
         raise_for_failure(generation)
         job.generation = generation
@@ -208,8 +208,7 @@ class Pipeline:
             presumed.cancel()
 
     async def _accept(self, job: Job, slot: Slot, reply: Reply[Submission]) -> None:
-        job.generation_id = reply.value.generation_id
-        job.credits_used = reply.value.credits_used
+        job.accepted(reply.value.generation_id, reply.value.credits_used)
         self._wall.passed()
         try:
             slot.accepted(reply.rate_limit)
@@ -219,8 +218,6 @@ class Pipeline:
             job.advance(JobStatus.RUNNING)
             if job.generation_id or reply.value.image_urls:
                 await job.ledger.accepted(job, reply.value)
-        if job.cancelled and job.generation_id:
-            _LOGGER.warning("a cancelled job runs on as generation %s", job.generation_id)
 
     async def _after(self, submission: Submission, job: Job, slot: Slot) -> Generation:
         check_submission(submission)
@@ -300,14 +297,15 @@ class Pipeline:
         """What an ended generation took: a stream need not tell, its record does."""
         if job.credits_used is None and job.generation_id is not None:
             with suppress(NanoBananaError):
-                job.credits_used = (await self._api.get(job.generation_id)).value.credits_used
+                job.charge((await self._api.get(job.generation_id)).value.credits_used)
         return job.credits_used
 
     async def _learn(self, job: Job, slot: Slot, reader: StreamReader) -> None:
         """Record the id as soon as the stream tells it."""
-        job.credits_used = reader.credits_used
-        if reader.generation_id and job.generation_id is None:
-            job.generation_id = reader.generation_id
+        if not reader.generation_id or job.generation_id is not None:
+            job.charge(reader.credits_used)
+        else:
+            job.accepted(reader.generation_id, reader.credits_used)
             slot.named(reader.generation_id)
             told = Submission(generation_id=reader.generation_id, credits_used=reader.credits_used)
             with anyio.CancelScope(shield=True):

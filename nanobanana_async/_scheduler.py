@@ -30,6 +30,7 @@ from ._pipeline import Refused
 from ._queue import AGEING, FairQueue
 from ._room import Room
 from ._tally import SchedulerStatistics, Tally
+from ._untold import Untold
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Scheduler:
         self._queue: FairQueue[Job] = FairQueue(ageing=ageing)
         self._live: dict[Job, anyio.CancelScope] = {}
         self._tally = Tally()
+        self._untold = Untold()
         self._in_slot: dict[Job, float] = {}  # since when
         self._lengths = SlotLengths()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,6 +92,7 @@ class Scheduler:
             finally:
                 for job in (*self._queue, *self._live):
                     job.cancel("the client was closed")
+                self._untold.tell()
                 self._wake()
 
     def stop(self) -> None:
@@ -152,6 +155,14 @@ class Scheduler:
         """A job's status was `before` until now."""
         if job in self._live:
             self._tally.moved(job, before)
+
+    def charged(self, amount: int) -> None:
+        """What a job takes is known to be so many credits more."""
+        self._tally.charged(amount)
+
+    def untold(self, job: Job) -> None:
+        """Nobody hears of this job any more."""
+        self._untold.add(job)
 
     def statistics(self) -> SchedulerStatistics:
         """The jobs of this moment."""
@@ -256,7 +267,7 @@ class Scheduler:
         except Exception as error:
             _LOGGER.exception("%r met an unexpected error", job)
             if job.generation_id:
-                error.add_note(f"It is paid: pick it up with client.wait({job.generation_id!r})")
+                error.add_note(job.pick_up)
             job.fail(error)
 
     def _left(self, job: Job) -> None:
@@ -300,6 +311,8 @@ class Scheduler:
         self._room.leave(job)
         self._queue.discard(job)
         self._tally.ended(job)
+        if job.cancelled:
+            self._untold.add(job)
         if job.cancelled and job.generation is not None and job in self._live:
             self._live[job].cancel()  # it has ended, so there are only images on their way, which nobody wants
         self._wake()

@@ -16,7 +16,8 @@ class EventStream:
     """`async with client.stream(…) as events: async for event in events: …`
 
     Progress never falls, the last event is "complete" and has the generation. When the connection drops and the
-    generation's id is known, polling takes over. Leaving the block early leaves the generation running.
+    generation's id is known, polling takes over. Leaving the block early leaves the generation running,
+    and its id in the log.
 
     Raises, while iterating: what the generation ended with; StreamInterruptedError when the stream broke before the
     id was told, because a paid generation may then be running.
@@ -27,10 +28,12 @@ class EventStream:
         self._enqueue = enqueue
         self._events: asyncio.Queue[StreamEvent | None] = asyncio.Queue()  # None: the job has ended
         self._entered = self._ended = False
+        self._told = False  # how it ended
 
     @property
     def generation(self) -> Generation | None:
         """The finished generation, once the stream has told it."""
+        self._told = self._told or self.job.generation is not None
         return self.job.generation
 
     async def __aenter__(self) -> Self:
@@ -43,7 +46,8 @@ class EventStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.job.cancel()
+        if not self._told:
+            self.job.abandon()
 
     def __aiter__(self) -> Self:
         return self
@@ -56,6 +60,6 @@ class EventStream:
         return await self._events.get() or await self._last()
 
     async def _last(self) -> StreamEvent:
-        self._ended = True
+        self._ended = self._told = True
         generation = await self.job.result()
         return StreamEvent("complete", "Generation completed", 100.0, generation)

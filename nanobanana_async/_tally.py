@@ -45,7 +45,10 @@ class Tally:
     def left(self, job: Job) -> None:
         """It goes back to the queue, or was watched to its end."""
         self._states[job.status] -= 1
-        self._credits_used += job.credits_used or 0
+
+    def charged(self, amount: int) -> None:
+        """The service told what a job takes; fewer than 0 where it takes less than was told before."""
+        self._credits_used += amount
 
     def ended(self, job: Job) -> None:
         """It has an outcome."""

@@ -38,7 +38,7 @@ LAYERS = (
     ("_questions",),
     ("_admission",),
     ("_job", "_limiter", "_outlook", "_room"),
-    ("_tally",),
+    ("_tally", "_untold"),
     ("_accounts",),
     ("_transport",),
     ("_api", "_downloads"),
