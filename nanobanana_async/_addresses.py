@@ -15,11 +15,13 @@ from ._exceptions import ConfigurationError
 _LOGGER = logging.getLogger(__name__)
 
 DEFAULT_BASE_URL = "https://www.nananobanana.com/api/v1"
+BASE_URL_VARIABLE = "NANO_BANANA_BASE_URL"
+_SHOWN = 80  # characters of an address that a message repeats
 
 
 def find_base_url(base_url: str | None = None) -> str:
     """The base URL given, else the environment's, else the service's."""
-    return base_url or os.environ.get("NANO_BANANA_BASE_URL") or DEFAULT_BASE_URL
+    return base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL
 
 
 def check_base_url(base_url: str) -> str:
@@ -31,8 +33,9 @@ def check_base_url(base_url: str) -> str:
     except ValueError:
         usable = False
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:
-        # Not repeated: what stands in the wrong place may be the key, or a password.
-        raise ConfigurationError(f"that is no base URL: it has to be http(s), plain, like {DEFAULT_BASE_URL}")
+        source = BASE_URL_VARIABLE if base_url == os.environ.get(BASE_URL_VARIABLE) else "base_url"
+        told = f"{source} is no base URL: {_shown(url)} has to be http(s), plain, like {DEFAULT_BASE_URL}"
+        raise ConfigurationError(told)
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         _LOGGER.warning("the API key goes over plain http to %s; use https", parts.hostname)
     return url
@@ -60,6 +63,13 @@ def show_link(url: str) -> str:
 def as_given(url: str) -> URL:
     """Signed links break when re-quoted, so what is already ASCII is taken as encoded."""
     return URL(url, encoded=url.isascii() and " " not in url)
+
+
+def _shown(address: str) -> str:
+    """An address for a message, unless it may be the key, or hold a password: they, too, get into the wrong place."""
+    plain = address.split("?")[0].split("#")[0][:_SHOWN]
+    secret = "@" in address or "nb_" in address or not set(plain) & set("./:")
+    return "its value, which is not shown as it may be a secret," if secret and address else repr(plain)
 
 
 def _is_loopback(host: str | None) -> bool:

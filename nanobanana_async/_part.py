@@ -190,7 +190,9 @@ class Part:
 
     def _check_size(self, size: int) -> None:
         if size > self.max_bytes:
-            raise self.image.error(DownloadError, f"it is larger than {self.max_bytes:,} bytes; raise max_bytes")
+            raise self.image.error(
+                DownloadError, f"it is larger than {self.max_bytes:,} bytes, the most that is taken from a link"
+            )
 
     def _incomplete(self, reason: str) -> DownloadError:
         return self.image.error(DownloadIncompleteError, f"{show_url(self.image.url)}: {reason}", retryable=True)

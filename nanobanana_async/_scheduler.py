@@ -332,9 +332,9 @@ class Scheduler:
     def _full(self, job: Job) -> QueueFullError:
         wait = self.expected_wait(priority=job.priority, group=job.group)
         room = expected_wait(0, self._limiter.statistics(), self._lengths.mean)
-        told = "" if wait is None else f"; a job that came now would wait about {wait:.0f} s"
+        told = "wait, or raise it" if wait is None else f"a job that came now would wait about {wait:.0f} s"
         return QueueFullError(
-            f"{self._max_queued} jobs wait already, which is max_queued{told}", expected_wait=wait, retry_after=room
+            f"{self._max_queued} jobs wait already, which is max_queued; {told}", expected_wait=wait, retry_after=room
         )
 
     def _check_open(self) -> None:

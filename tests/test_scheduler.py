@@ -112,7 +112,7 @@ async def test_a_job_is_queued_at_once_also_outside_of_the_room_and_of_any_task(
             asyncio.get_running_loop().call_soon(client.enqueue_nowait, job)
         await emulator.until(lambda: emulator.ledger.active == 1)
         assert client.statistics().queued == 1
-        with pytest.raises(QueueFullError):
+        with pytest.raises(QueueFullError, match="1 jobs wait already, which is max_queued; wait, or raise it"):
             await client.submit("one more", wait_for_room=False)
         emulator.duration = 0.005
         emulator.finish()

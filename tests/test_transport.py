@@ -665,11 +665,33 @@ def test_a_base_url_is_kept_without_what_surrounds_it(url: str) -> None:
         "https://[::1", "https://x.test/api?key=1", "https://x.test/#api", f"https://{KEY}@x.test", KEY,
     ],
 )  # fmt: skip
-def test_an_unusable_base_url_is_refused_without_repeating_it(url: str) -> None:
+def test_an_unusable_base_url_is_refused_without_repeating_a_key(url: str) -> None:
     """What stands in the wrong place may be the key."""
-    with pytest.raises(ConfigurationError, match="that is no base URL") as caught:
+    with pytest.raises(ConfigurationError, match="base_url is no base URL") as caught:
         check_base_url(url)
     assert KEY not in everything(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("", "''"), ("x.test/api", "'x.test/api'"), ("ftp://x.test", "'ftp://x.test'"),
+        ("https://x.test/api?key=1", "'https://x.test/api'"), ("https://x.test/#k", "'https://x.test/'"),
+        ("https://me:secret@x.test", "not shown"), ("secret", "not shown"),
+    ],
+)  # fmt: skip
+def test_an_unusable_base_url_is_shown_with_where_it_stood(
+    url: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it can be found; but nothing of it that may be a secret."""
+    monkeypatch.setenv("NANO_BANANA_BASE_URL", url)
+    with pytest.raises(ConfigurationError, match="NANO_BANANA_BASE_URL is no base URL: ") as caught:
+        check_base_url(url)
+    assert shown in str(caught.value)
+    assert "secret" not in str(caught.value).replace("a secret", "")
+    monkeypatch.delenv("NANO_BANANA_BASE_URL")
+    with pytest.raises(ConfigurationError, match=r"^base_url is no base URL: "):
+        check_base_url(url)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from ._run import OK, SOME_FAILED, Connection, code_of, output_folder, say_error
 from ._terminal import keyboard_interrupts, out, say
 from ._words import counted, told_seconds
 
+GO_ON = "left; run the same command again"
 SHOWN_KEY = 60  # characters of a key that a warning repeats
 
 
@@ -213,7 +214,8 @@ def _tell_end(summary: BatchSummary, folder: Path) -> None:
         ((JobState.EXPIRED,), "expired before they were downloaded"),
         ((JobState.LOST,), "lost: charged, but their ids never came; --retry-failed pays for them again"),
         ((JobState.UNCERTAIN,), "uncertain: they may be charged; --uncertain retry sends them again"),
-        ((JobState.READY, JobState.INTENT, JobState.RUNNING), "left; run the same command again"),
+        # What ended it early is told last, and says what to do.
+        ((JobState.READY, JobState.INTENT, JobState.RUNNING), "left" if summary.stopped_by else GO_ON),
     ):
         if number := summary.rows(*states) - sum(summary.given_up.get(state, 0) for state in states):
             out(f"{number:,} {told}")

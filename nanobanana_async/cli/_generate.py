@@ -10,6 +10,7 @@ from pathlib import Path
 from .._client import Client
 from .._job import Job
 from .._models import GenerateRequest, Generation, Mode
+from ._interrupts import interrupts
 from ._output import generation_json, print_json
 from ._progress import StatusLine
 from ._run import OK, Connection, InterruptedCommandError, output_folder
@@ -48,13 +49,13 @@ async def generate(connection: Connection, options: GenerateOptions) -> int:
     request = options.request()
     opened = connection.sharing_client()
     jobs: list[Job] = []
+    interrupts().leaves_behind(lambda: _left_behind(jobs, options.output))
     try:
         with output_folder(options.output) as folder:
             async with opened as client:
                 generation, files = await _draw(client, request, options, folder, jobs)
     except asyncio.CancelledError:
-        for job in jobs:
-            _raise_left_behind(job, options.output)
+        _raise_left_behind(jobs, options.output)
         raise
     if options.as_json:
         print_json(generation_json(generation, files))
@@ -104,9 +105,20 @@ def _told(job: Job) -> str:
     return f"{job.status.value}, generation {job.generation_id}" if job.generation_id else job.status.value
 
 
-def _raise_left_behind(job: Job, folder: Path) -> None:
+def _raise_left_behind(jobs: list[Job], folder: Path) -> None:
     """After the client is closed: by then the answer of a submission under way is in, and its id is known."""
-    if job.generation_id:
-        say(f"Generation {job.generation_id} runs on and is paid. Pick it up with:")
-        say(f"  nanobanana get {job.generation_id} --wait -o {shlex.quote(str(folder))}")
-        raise InterruptedCommandError("interrupted", generation_id=job.generation_id, credits_used=job.credits_used)
+    for job in jobs:
+        if job.generation_id:
+            say(_left_behind(jobs, folder))
+            raise InterruptedCommandError("interrupted", generation_id=job.generation_id, credits_used=job.credits_used)
+
+
+def _left_behind(jobs: list[Job], folder: Path) -> str:
+    """How to pick up what is paid; nothing while no id is known."""
+    where = shlex.quote(str(folder))
+    return "\n".join(
+        f"Generation {job.generation_id} {'is made and' if job.generation else 'runs on and is'} paid. "
+        f"Pick it up with:\n  nanobanana get {job.generation_id} --wait -o {where}"
+        for job in jobs
+        if job.generation_id
+    )

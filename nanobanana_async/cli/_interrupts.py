@@ -37,6 +37,7 @@ class Interrupts:
         self._journaled = False
         self._leaving = False
         self._terminate_gently = False
+        self._left_behind: Callable[[], str] = str
 
     @contextmanager
     def gently(
@@ -55,6 +56,10 @@ class Interrupts:
         finally:
             self._gently = self._on_leave = None
 
+    def leaves_behind(self, told: Callable[[], str]) -> None:
+        """`told` says how to pick up what is paid, and nothing while its id is not known."""
+        self._left_behind = told
+
     def interrupt(self) -> None:
         """Ctrl-C: one step on."""
         stop, self._gently = self._gently, None
@@ -65,9 +70,7 @@ class Interrupts:
         else:
             self._leave()
             if not self._journaled:
-                self._loop.call_later(
-                    NOTICE, say, "waiting for an answer that may be paid; Ctrl-C again leaves at once"
-                )
+                self._loop.call_later(NOTICE, self._explain)
 
     def terminate(self) -> None:
         """SIGTERM: leave, or stop gently where that is what it means."""
@@ -85,10 +88,14 @@ class Interrupts:
         if self._journaled:
             self._loop.call_later(GRACE, self._out)
 
+    def _explain(self) -> None:
+        what = "closing" if self._left_behind() else "waiting for an answer that may be paid"
+        say(f"{what}; Ctrl-C again leaves at once")
+
     def _out(self) -> None:
         """End the process without waiting for anything."""
         if not self._journaled:
-            say("left without the answer: a paid generation may be running")
+            say(self._left_behind() or "left without the answer: a paid generation may be running")
         sys.stdout.flush()
         os._exit(INTERRUPTED)
 

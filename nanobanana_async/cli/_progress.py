@@ -138,4 +138,4 @@ def _described(event: BatchEvent) -> str:
     if event.index is None:
         return event.message
     state = f"{event.state.value}: " if event.state in _ENDS else ""
-    return f"row {event.index + 1}: {state}{event.message}"
+    return f"row {event.index}: {state}{event.message}"

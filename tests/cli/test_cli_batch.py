@@ -60,12 +60,12 @@ def test_batch_reads_standard_input(batch: Run, emulator: ThreadedEmulator) -> N
 
 
 def test_batch_with_failures_is_1_and_retries_on_request(batch: Run, write: Write, emulator: ThreadedEmulator) -> None:
-    """What failed is named with its row; only `--retry-failed` pays for it again."""
+    """What failed is named with its index in the manifest; only `--retry-failed` pays for it again."""
     emulator.faults = FaultPlan(Fault("submit", "fail_generation", prompt="b", times=1))
     first = batch(write("p.txt", "a\nb\nc [unsafe]\n"))
     assert first.code == 1
-    assert "row 2: failed:" in first.err
-    assert "row 3: rejected:" in first.err
+    assert "row 1: failed:" in first.err
+    assert "row 2: rejected:" in first.err
     assert batch("p.txt").code == 1
     assert emulator.ledger.charged_prompts().count("b") == 1
     batch("p.txt", "--retry-failed")
@@ -162,8 +162,8 @@ def test_partial_runs_as_far_as_the_budget_goes(batch: Run, write: Write, emulat
     """Never a credit more, and the rest with a larger budget."""
     told = batch(write("p.txt", "a\nb\nc\n"), "--max-credits", "2", "--partial")
     assert (told.code, emulator.ledger.credits_charged) == (4, 2)
-    assert "--max-credits" in told.err
-    assert "1 left" in told.out
+    assert "run again with a larger --max-credits" in told.err
+    assert "1 left\n" in told.out  # and no other advice
     assert batch("p.txt", "--max-credits", "3").code == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,19 @@ def test_interrupted_generate_waits_for_an_answer_until_told_again(spawn: Spawn,
     told = running.end()
     left_cleanly(told)
     assert "may be running" in told.err
+
+
+def test_whoever_leaves_twice_is_told_how_to_pick_up_what_is_known(spawn: Spawn, endless: ThreadedEmulator) -> None:
+    """The answer with the id is in: nothing is left without it, however quickly Ctrl-C comes again."""
+    running = spawn("generate", "x", "-o", "out", *POLLS)
+    running.until("running, generation")
+    running.send(signal.SIGINT)
+    time.sleep(0.002)  # or the system makes one signal of the two
+    running.send(signal.SIGINT)
+    told = running.end()
+    left_cleanly(told)
+    assert f"nanobanana get {endless.ledger.charged()[0].generation_id} --wait -o out" in told.err
+    assert "left without the answer" not in told.err
 
 
 def test_interrupt_ends_every_command_that_waits(spawn: Spawn, endless: ThreadedEmulator) -> None:
