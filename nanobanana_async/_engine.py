@@ -32,8 +32,9 @@ class ClientStatistics:
     `abandoned` jobs were cancelled while the service runs on. `limit` is None while it is still being found, and so is
     `scope`: "generation" where a slot is held until the generation has ended, "request" where only open requests hold
     one. `others` is how many slots other users of the account take, `cool_down` how many seconds nothing is submitted
-    because of a refusal. `completed`, `failed` and `cancelled` are jobs that have ended. `accounts` are the numbers of
-    each, where there are several.
+    because of a refusal. `completed`, `failed` and `cancelled` are jobs that have ended. `credits_used` counts from the
+    acceptance of each job, and less again where its end tells of less. `accounts` are the numbers of each, where there
+    are several.
     """
 
     queued: int = 0

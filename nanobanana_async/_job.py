@@ -118,6 +118,8 @@ class Job:
     Raises: InvalidRequestError for a priority that is no number, or a timeout that is not above 0.
     """
 
+    _left = False  # by somebody who waited for it
+
     def __init__(
         self,
         request: GenerateRequest,
@@ -154,6 +156,11 @@ class Job:
         self._scheduler: JobScheduler | None = None
         self._callbacks: list[Callable[[Job], None]] = []
         self._done = False
+        self._heard = False  # by somebody, how it ended
+
+    def __del__(self) -> None:
+        if self._left and not self._heard and not self.cancelled:
+            self._untold()
 
     def __repr__(self) -> str:
         named = f" {self.generation_id}" if self.generation_id else ""
@@ -168,10 +175,13 @@ class Job:
     async def result(self) -> Generation:
         """Wait for the generation. Cancelling this wait leaves the job alone.
 
+        Where nobody waits again before the job is dropped, a warning in the log has its id, once it is paid and ended.
+
         Raises: whatever the job ended with; JobCancelledError when it was cancelled.
         """
         if not self._done:
             await self._wait()
+        self._heard = True
         if self.error is not None:
             raise self.error.with_traceback(self._trace)
         assert self.generation is not None  # done without an error means that it is set
@@ -215,8 +225,8 @@ class Job:
         """The service has taken it, and named it so; for a job that was cancelled meanwhile, nobody hears of that."""
         self.generation_id = generation_id
         self.charge(credits_used)
-        if self.cancelled and self._scheduler is not None:
-            self._scheduler.untold(self)
+        if self.cancelled:
+            self._untold()
 
     def charge(self, credits_used: int | None) -> None:
         """What the service now says that it took."""
@@ -226,8 +236,9 @@ class Job:
 
     def abandon(self) -> str:
         """Whoever waited has gone without an outcome: cancel it, and tell what that means for its money."""
-        if not self.cancel() and not self.cancelled and self._scheduler is not None:
-            self._scheduler.untold(self)
+        if not self.cancel() and not self.cancelled and not self._heard:
+            self._untold()
+        self._heard = True
         return str(self.error) if self.error is not None else f"it ended meanwhile: {self.pick_up}"
 
     @property
@@ -312,9 +323,16 @@ class Job:
         self._callbacks.append(wake)
         try:
             await ended
+        except asyncio.CancelledError:
+            self._left = True
+            raise
         finally:
             if wake in self._callbacks:
                 self._callbacks.remove(wake)
+
+    def _untold(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.untold(self)
 
     def _where(self) -> str:
         """How far the job got, and what that means for its money."""

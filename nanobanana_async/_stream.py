@@ -28,12 +28,12 @@ class EventStream:
         self._enqueue = enqueue
         self._events: asyncio.Queue[StreamEvent | None] = asyncio.Queue()  # None: the job has ended
         self._entered = self._ended = False
-        self._told = False  # how it ended
+        self._seen = False  # the generation
 
     @property
     def generation(self) -> Generation | None:
         """The finished generation, once the stream has told it."""
-        self._told = self._told or self.job.generation is not None
+        self._seen = self._seen or self.job.generation is not None
         return self.job.generation
 
     async def __aenter__(self) -> Self:
@@ -46,7 +46,7 @@ class EventStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._told:
+        if not self._seen:
             self.job.abandon()
 
     def __aiter__(self) -> Self:
@@ -60,6 +60,6 @@ class EventStream:
         return await self._events.get() or await self._last()
 
     async def _last(self) -> StreamEvent:
-        self._ended = self._told = True
+        self._ended = True
         generation = await self.job.result()
         return StreamEvent("complete", "Generation completed", 100.0, generation)
