@@ -133,9 +133,11 @@ class Job:
     ) -> None:
         if mode not in get_args(Mode):
             raise InvalidRequestError(f"mode is one of {', '.join(get_args(Mode))} (got {mode!r})")
-        if math.isnan(priority):
-            raise InvalidRequestError("a priority must be a number: nan is neither more nor less urgent than another")
-        if timeout is not None and not timeout > 0:  # paid, and given up at once; nan would never end
+        if not _is_number(priority):  # nan is neither more nor less urgent than another
+            raise InvalidRequestError(f"priority must be a number (got {priority!r})")
+        if timeout is not None and not (
+            _is_number(timeout) and timeout > 0
+        ):  # paid, and given up at once; nan would never end
             raise InvalidRequestError(f"timeout must be seconds above 0 (got {timeout!r})")
         self.id = secrets.token_hex(8)
         self.request = request
@@ -352,3 +354,11 @@ class Destination:
     def __init__(self, folder: Path, stem: str | None = None) -> None:
         self.folder = folder
         self.stem = stem
+
+
+def _is_number(value: float) -> bool:
+    """Whether it can be compared with others, whatever was given; nan can't."""
+    try:
+        return not math.isnan(value)
+    except TypeError:
+        return False

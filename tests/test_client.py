@@ -105,6 +105,18 @@ async def test_patience_that_can_not_last_is_refused_unpaid(online, timeout):
         assert emulator.ledger.charges == 0
 
 
+@pytest.mark.parametrize("fields", [{"priority": "a"}, {"priority": None}, {"priority": math.nan}, {"timeout": "a"}])
+async def test_what_is_no_number_is_refused_unsent(online, fields):
+    """A priority or a patience of some other type is told as any other mistake in a request."""
+    async with online() as (emulator, client):
+        for call in (client.generate, client.submit):
+            with pytest.raises(InvalidRequestError, match=f"{next(iter(fields))} must be"):
+                await call("a cat", **fields)
+        with pytest.raises(InvalidRequestError, match="must be"):
+            client.stream("a cat", **fields)
+        assert emulator.ledger.charges == 0
+
+
 async def test_an_unknown_mode_is_refused_unsent(online):
     """The service would say no more than 400."""
     async with online() as (emulator, client):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE
 
+from nanobanana_async import Client
 from nanobanana_async.emulator import Emulator, Fault, FaultPlan
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +40,36 @@ def test_the_first_program_of_the_readme(prompts: str, tmp_path: Path) -> None:
     with Emulator(limit=4, duration=0.05, image_size=64).in_thread() as emulator:
         told = run(readme, tmp_path, emulator).splitlines()
     assert len(told) == 1 + len(ast.literal_eval(prompts))
+
+
+@pytest.mark.parametrize(
+    "about", ["client.stream(", "BatchRunner", "DistributedBatch", "FastAPI(", "SQLiteLimiter", "Emulator("]
+)
+async def test_a_block_of_the_readme(about: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs as it stands, where `client` is open; but for the one that needs brokers, whose imports do."""
+    (block,) = (block for block in python_blocks((ROOT / "README.md").read_text()) if about in block)
+    if about == "DistributedBatch":
+        imports = [line for line in block.splitlines() if line.startswith("from nanobanana_async")]
+        exec("\n".join(imports), names := {"client": None, "AioPikaBroker": None})
+        assert used_names(block) <= names.keys() | vars(builtins).keys()
+        return
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("NANO_BANANA_API_KEY", "nb_examples")
+    async with Emulator(limit=4, duration=0.01, image_size=64) as emulator:
+        monkeypatch.setenv("NANO_BANANA_BASE_URL", emulator.url)
+        async with Client(poll=0.01) as client:
+            code = compile(block, about, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+            running = eval(code, {"client": client})
+            if running is not None:
+                await running
+
+
+def used_names(block: str) -> set[str]:
+    """Those that it reads and does not bind by itself."""
+    names = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Name)]
+    bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    return {node.id for node in names if isinstance(node.ctx, ast.Load)} - bound
 
 
 def test_many_prompts_goes_on_after_a_download_that_fails(tmp_path: Path) -> None:

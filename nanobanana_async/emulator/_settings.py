@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
 
 from ._catalog import DEFAULT_MODELS, Model
 from ._faults import FaultPlan
@@ -28,6 +28,16 @@ UNSAFE_MARKER = "[unsafe]"
 """A prompt with this word gets the content warning: charged, no image."""
 FAIL_MARKER = "[fail]"
 """A prompt with this word ends as a failed generation: charged, not refunded."""
+
+
+class _Faults:
+    """An attribute whose None is the default: no faults."""
+
+    def __get__(self, settings: Settings | None, owner: type[Settings]) -> FaultPlan:
+        return cast("FaultPlan", None if settings is None else vars(settings)["faults"])  # the class has the default
+
+    def __set__(self, settings: Settings, plan: FaultPlan | None) -> None:
+        vars(settings)["faults"] = FaultPlan() if plan is None else plan
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -58,8 +68,8 @@ class Settings:
     """Seconds between accepting a request to `/generate` and answering it. Live."""
     seed: int = 0
     """Of the durations; faults have their own."""
-    faults: FaultPlan = field(default_factory=FaultPlan)
-    """Live."""
+    faults: _Faults = _Faults()
+    """A `FaultPlan`; None is one without faults. Live."""
 
     announce: Announce = "always"
     """When `X-RateLimit-*` is told; `never` also strips the 429 of its numbers. Live."""

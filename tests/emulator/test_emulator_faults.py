@@ -172,3 +172,13 @@ async def test_a_storm_of_faults_keeps_the_books_straight(calling: Open) -> None
         assert caller.emulator.account("nb_test").credits == 1000 - ledger.credits_charged
         assert len(ledger.charged_prompts()) == len(set(ledger.charged_prompts())) == ledger.charges
         assert plan.fired.total() > 20
+
+
+async def test_no_plan_is_one_without_faults(calling: Open) -> None:
+    """None means the default, when it is made and while it runs."""
+    async with calling(faults=None) as caller:
+        assert (await caller.post())[0] == 200
+        caller.emulator.faults = FaultPlan(Fault("submit", "refuse"))
+        assert (await caller.post())[0] == 429
+        caller.emulator.faults = None
+        assert caller.emulator.faults.fired == {}

@@ -47,6 +47,7 @@ somebody else spends on the account), those rows are `uncertain` (`_recovery`). 
     _beside     tasks that end with a block    _pages     a journal's rows
 """
 
+from .._account import account_id
 from ._batch import DistributedBatch
 from ._book import Book, BookError, ShardLostError
 from ._sweeping import Kick, Sweeper, tell
@@ -62,5 +63,6 @@ __all__ = [
     "Sweeper",
     "Terms",
     "Worker",
+    "account_id",
     "tell",
 ]
