@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -127,3 +128,13 @@ def recorder() -> type[Recorder]:
 def new_job() -> Callable[..., Job]:
     """A job for `Client.enqueue`, by its prompt."""
     return lambda prompt="a cat", **options: Job(GenerateRequest(prompt=prompt), **options)
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """What a command sets of the log, for its process, does not outlive the test."""
+    root, ours = logging.getLogger(), logging.getLogger("nanobanana_async")
+    handlers, level = root.handlers[:], ours.level
+    yield
+    root.handlers[:] = handlers
+    ours.setLevel(level)

@@ -75,7 +75,7 @@ def start(emulator, tmp_path) -> Iterator[Any]:
 
 
 @pytest.fixture
-def run(monkeypatch, capfd, tmp_path) -> Callable[..., tuple[int, str, str]]:
+def run(own_logging, monkeypatch, capfd, tmp_path) -> Callable[..., tuple[int, str, str]]:
     """`run("worker", url)` in this process: exit code, and what it said on both streams."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
