@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import warnings
 from collections.abc import Iterable
@@ -294,6 +295,11 @@ class Client:
     def slots(self) -> int:
         """The limit; while it is not known, how many slots are taken. Twice as many jobs keep every slot busy."""
         return 0 if self._engine is None else self._engine.slots
+
+    @property
+    def slot_interval(self) -> float:
+        """Seconds from one slot's coming free to the next one's, on average: how often somebody has to submit."""
+        return math.inf if self._engine is None else self._engine.scheduler.slot_interval
 
     @property
     def plan(self) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._admission import AdmissionStatistics
 
+PRESUMED_LENGTH = 10.0  # seconds of a generation, while none has ended: the least that the service tells of
 MEMORY = 20  # slots that the mean looks back on: as many as a drift of the durations is followed within
 
 
@@ -35,3 +36,8 @@ def expected_wait(ahead: int, slots: AdmissionStatistics, mean: float | None) ->
         return None
     width = slots.limit if slots.limit is not None else taken
     return slots.cool_down + (ahead - max(0, free) + 0.5) * mean / max(1, width)
+
+
+def slot_interval(slots: AdmissionStatistics, mean: float | None) -> float:
+    """Seconds from one slot's coming free to the next one's, on average, when all are in use."""
+    return (PRESUMED_LENGTH if mean is None else mean) / max(1, slots.slots)

@@ -25,7 +25,7 @@ from ._concern import concerns
 from ._exceptions import NanoBananaError, QueueFullError
 from ._job import Job, JobStatus
 from ._limiter import Limiter, Slot, find_try_acquire
-from ._outlook import SlotLengths, expected_wait
+from ._outlook import SlotLengths, expected_wait, slot_interval
 from ._pipeline import Refused
 from ._queue import AGEING, FairQueue
 from ._room import Room
@@ -143,6 +143,11 @@ class Scheduler:
         """Seconds until a job that came now would get a slot; None while it is not known how long they are held."""
         ahead = self._queue.ahead_of_new(priority=priority, group=group)
         return expected_wait(ahead, self._limiter.statistics(), self._lengths.mean)
+
+    @property
+    def slot_interval(self) -> float:
+        """Seconds from one slot's coming free to the next one's, on average."""
+        return slot_interval(self._limiter.statistics(), self._lengths.mean)
 
     def slot_left(self, job: Job) -> None:
         """A job's slot is free again. Idempotent."""

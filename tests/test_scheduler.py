@@ -476,12 +476,14 @@ async def test_the_expected_wait_grows_with_the_queue(online):
         first = [await client.submit("a"), await client.submit("b")]
         await emulator.until(lambda: emulator.ledger.active == 2)
         assert client.expected_wait() is None
+        assert client.slot_interval == 10.0 / 2  # as long as a generation takes at least
         emulator.finish()
         await results_of(first)
         jobs = [await client.submit(f"cat {n}") for n in range(6)]
         await emulator.until(lambda: emulator.ledger.active == 2)
         mean = client.expected_wait(priority=1) * 2 / 0.5
         assert client.expected_wait() == pytest.approx(4.5 * mean / 2)
+        assert client.slot_interval == pytest.approx(mean / 2)
         assert client.expected_wait(group="has no slot yet") == pytest.approx(0.5 * mean / 2)
         for job in jobs:
             job.cancel()

@@ -44,6 +44,7 @@ LINGER = 0.01  # nobody waits for it in a hurry: no slot is held any more, and n
 ACCEPTED_LINGER = 0.001  # the next row's intent is hardly ever further away
 
 _MANIFEST = f"SELECT {MANIFEST_COLUMNS} FROM input CROSS JOIN job USING (idx) ORDER BY input.idx"
+_SINCE_LAST_STEP = "SELECT julianday('now') - julianday(at) FROM attempt ORDER BY id DESC LIMIT 1"
 _TALLY = "SELECT state, sum(jobs), sum(images), sum(spent), sum(reserved) FROM tally GROUP BY state"
 _GIVEN_UP = "SELECT state, count(*) FROM job WHERE state IN ('failed', 'lost') AND attempts >= ? GROUP BY state"
 _TALLY_READY = "SELECT model, jobs, images, surcharge FROM tally WHERE state = 'ready' AND jobs > 0"
@@ -219,6 +220,10 @@ class Journal:
         """The account's balance, as it was just read."""
         await self._run(steps.set_balance, credits)
 
+    async def age(self) -> float:
+        """Seconds since the last step of any job; 0 for a clock that was set back meanwhile, or without any step."""
+        return max(0.0, await self._run(_age))
+
     async def get_setting(self, name: str) -> str | None:
         """What was set under this name."""
         return await self._run(_get_setting, name)
@@ -289,6 +294,11 @@ def _open_by_model(connection: sqlite3.Connection) -> dict[str, ModelCounts]:
         model.images += images
         model.surcharge += surcharge
     return found
+
+
+def _age(connection: sqlite3.Connection) -> float:
+    [days] = connection.execute(_SINCE_LAST_STEP).fetchone() or [0.0]
+    return float(days) * 86_400
 
 
 def _get_setting(connection: sqlite3.Connection, name: str) -> str | None:

@@ -6,10 +6,9 @@ row for the next start, and what was judged once is not judged again by a balanc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
-
-import anyio
 
 from .._client import Client
 from .._exceptions import BatchError, JobCancelledError, NanoBananaError
@@ -65,6 +64,7 @@ class Judge:
         *,
         uncertain: Literal["hold", "retry"],
         max_attempts: int,
+        say: Callable[[str], None] = lambda note: None,
     ) -> None:
         self._client = client
         self._desk = desk
@@ -72,6 +72,7 @@ class Judge:
         self._patience = patience
         self._retries = uncertain == "retry"
         self._max_attempts = max_attempts
+        self._say = say
         self._open: list[Doubt] = []
         self._misses: dict[int, _Misses] = {}
 
@@ -91,23 +92,36 @@ class Judge:
         return doubt.judgement
 
     async def settle_old(self) -> None:
-        """The same for the intents that an earlier run left; then the balance is known. Nothing is under way yet."""
-        rows = await self._desk.journal.unfinished(JobState.INTENT, limit=_PAGE)
-        doubts = [Doubt(row, row.cost, "the process ended before the answer was read") for row in rows]
-        await self._judge(doubts)
+        """The same for the intents that an earlier run left; then the balance is known. Nothing is under way yet.
 
-    async def _judge(self, doubts: list[Doubt]) -> None:
+        Raises: as `settle` does.
+        """
+        journal = self._desk.journal
+        rows = await journal.unfinished(JobState.INTENT, limit=_PAGE)
+        doubts = [Doubt(row, row.cost, "the process ended before the answer was read") for row in rows]
+        await self._judge(doubts, age=await journal.age() if doubts else 0.0)
+
+    async def _judge(self, doubts: list[Doubt], *, age: float = 0.0) -> None:
+        """`age`: for how many seconds nothing of them has been on its way, as far as is known."""
         desk, costs = self._desk, [doubt.cost for doubt in doubts]
         balance = await self._balance()
         verdict = desk.account.judge(balance, costs)
-        if doubts and verdict is Verdict.NOT_TAKEN:
-            await anyio.sleep(self._patience.confirm_delay)
+        if doubts and verdict is Verdict.NOT_TAKEN and age < self._patience.confirm_delay:
+            await self._wait(self._patience.confirm_delay - age)
             balance = await self._balance()
             verdict = desk.account.judge(balance, costs)
         for doubt in doubts:
             doubt.judgement = await self._write(doubt, verdict)
         await desk.journal.set_balance(balance)
         desk.account.balance = balance
+
+    async def _wait(self, seconds: float) -> None:
+        """Until an unchanged balance can be believed. Raises: JobCancelledError when the batch is stopped before."""
+        self._say(f"a lost submission may still arrive: the balance is asked again in {seconds:.0f} s")
+        await self._desk.brake.rest(seconds)
+        self._say("")
+        if self._desk.brake.pulled:
+            raise JobCancelledError("stopped before an unchanged balance could be believed; the next run judges")
 
     async def _balance(self) -> int:
         """The balance, however long the network is away; a service that can't tell it is not asked for ever."""
@@ -140,6 +154,7 @@ class Judge:
     async def _not_taken(self, doubt: Doubt) -> Judgement:
         index = doubt.row.index
         self._desk.budget.release(index)
+        self._desk.account.sent_again(doubt.cost)
         state = await take_back(self._desk, doubt.row)
         misses = self._misses.setdefault(index, _Misses(self._desk.account.taken))
         misses.number += 1

@@ -103,7 +103,7 @@ class Run:
             folder=self._folder,
             budget=Budget(self._options.max_credits),
             prices=prices,
-            turnstile=Turnstile(patience.answer_timeout),
+            turnstile=Turnstile(lambda: patience.hold_up(self._client.slot_interval)),
             account=Account(
                 await self._journal.balance(),
                 shared_memory=patience.shared_memory,
@@ -123,6 +123,7 @@ class Run:
             options.patience,
             uncertain=options.uncertain,
             max_attempts=options.max_attempts,
+            say=self._teller.say,
         )
 
     async def _begin(self, desk: Desk, judge: Judge) -> None:

@@ -6,7 +6,7 @@ key, the budget, the journal) ends a run early; what runs then is still brought 
 
     _run            one run: doubts judged, running rows picked up, ready rows submitted
     _feeding        which row comes next          _rows         what is done with it
-    _turnstile      one unanswered submission at a time
+    _turnstile      one unanswered submission at a time, where slots can wait for it
     _submitting     a row's steps, into the journal and the budget
     _judging        what became of a lost answer, by the balance (_settling)
     _second_look    whether a failed row has to be paid for again

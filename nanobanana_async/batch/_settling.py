@@ -1,7 +1,7 @@
 """What became of submissions whose answers were lost, told from the account's balance. Pure.
 
-The balance is a witness only while nothing else moves it. So the batch keeps one submission unanswered at a time, and
-`Account` compares every balance that it is told with the one that its own spending explains: an account that somebody
+The balance is a witness only while nothing else moves it. So nothing is submitted while it is asked, and `Account`
+compares every balance that it is told with the one that its own spending explains: an account that somebody
 else spends from, or pays into, tells nothing for a while.
 """
 
@@ -50,6 +50,8 @@ class Account:
         self.balance = balance
         self.shared_at = shared_at
         self.taken = 0  # submissions, so far
+        self._not_taken: list[int] = []  # costs of those that were judged so
+        self._missing = 0  # credits, when last anything was
         self._shared_memory = shared_memory
         self._clock = clock
 
@@ -71,8 +73,21 @@ class Account:
         self.balance = explained if remaining is None else remaining
         if explained is None or remaining is None or explained == remaining:
             return False
+        self._missing = explained - remaining
         self.shared_at = self._clock()
         return True
+
+    def take_late(self) -> int:
+        """Credits that were found missing just now, if a submission that was judged as not taken cost as many."""
+        if self._missing not in self._not_taken:
+            return 0
+        self._not_taken.remove(self._missing)
+        return self._missing
+
+    def sent_again(self, cost: int | None) -> None:
+        """A submission of this cost was judged as not taken."""
+        if cost:
+            self._not_taken.append(cost)
 
     def judge(self, actual: int, costs: Sequence[int | None]) -> Verdict:
         """What became of submissions of these costs, if the balance is `actual` now."""

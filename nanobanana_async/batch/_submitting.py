@@ -242,6 +242,12 @@ class RowLedger:
 
     async def _note_shared(self) -> None:
         if not self._closed:
+            if late := self._desk.account.take_late():
+                _LOGGER.warning(
+                    "%d credits more are gone: what was judged as not taken, and sent again, was taken", late
+                )
+                with suppress(JournalError):
+                    await write_off(self._desk, late)
             _LOGGER.info("somebody else moves this account's balance: it can't tell what became of lost answers")
             with suppress(JournalError):
                 await self._desk.journal.set_setting(SHARED_AT, str(self._desk.account.shared_at))

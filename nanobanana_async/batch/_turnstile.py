@@ -1,10 +1,11 @@
-"""One unanswered submission at a time, which is what lets the balance judge a lost answer (`_judging`).
+"""One unanswered submission at a time where that keeps every slot busy: so the balance can judge a lost answer.
 
-An answer takes a fraction of a second and a generation many, so a hundred slots are fed through it. Theory of
-operation: a `Turn` lasts from before the intent to the answer. One that takes too long is *overtaken*: the others may
-pass, but from then on the balance told in an answer says nothing about a single submission, so neither that turn nor
-those that pass it are *alone*. Whoever judges takes the turnstile for itself and waits until nothing is unanswered;
-submissions that are in doubt too don't count, since they are judged together.
+An answer takes a fraction of a second and a generation many, so most accounts' slots are fed through it. Theory of
+operation: a `Turn` lasts from before the intent to the answer. One that takes so long that slots would stay empty
+(`Patience.hold_up`) is *overtaken*: the others may pass, and those that are unanswered together are not *alone*, for
+the balance told in their answers says nothing about a single one. Whoever judges (`_judging`) takes the turnstile for
+itself and waits until nothing is unanswered; submissions that are in doubt too don't count, since they are judged
+together.
 
 Before it is the *doorway*, where a row waits until the one before it is through. Only then it asks for a slot: one that
 is held by a row that waits for its turn would be missing to everybody else on the account. Who is next is called by
@@ -64,7 +65,7 @@ class Place:
 
 
 class Turn:
-    """One submission's time. `alone`: no other was unanswered during it."""
+    """One submission's time. `alone`: no other was unanswered at any moment of it, so far."""
 
     __slots__ = ("alone", "on_overdue", "overdue")
 
@@ -75,10 +76,10 @@ class Turn:
 
 
 class Turnstile:
-    """Lets one submission through at a time, and past one that waited `answer_timeout` seconds for its answer."""
+    """Lets one submission through at a time, and past one that has waited `hold_up()` seconds for its answer."""
 
-    def __init__(self, answer_timeout: float) -> None:
-        self._answer_timeout = answer_timeout
+    def __init__(self, hold_up: Callable[[], float]) -> None:
+        self._hold_up = hold_up
         self._doorway = Doorway()
         self._lock = asyncio.Lock()
         self._holder: Turn | None = None
@@ -94,10 +95,13 @@ class Turnstile:
 
     async def enter(self, *, on_overdue: Callable[[], None] = lambda: None) -> Turn:
         """Wait for one's turn; `on_overdue` is called when it is overtaken. Cancelled while waiting, there is none."""
+        patience = self._hold_up()
         await self._lock.acquire()
         turn = self._holder = Turn(alone=not self._unanswered, on_overdue=on_overdue)
+        for other in self._unanswered:
+            other.alone = False
         self._unanswered.add(turn)
-        turn.overdue = asyncio.get_running_loop().call_later(self._answer_timeout, self._overtake, turn)
+        turn.overdue = asyncio.get_running_loop().call_later(patience, self._overtake, turn)
         return turn
 
     def leave(self, turn: Turn) -> None:
@@ -132,6 +136,5 @@ class Turnstile:
             self._lock.release()
 
     def _overtake(self, turn: Turn) -> None:
-        turn.alone = False
         self._pass_on(turn)
         turn.on_overdue()

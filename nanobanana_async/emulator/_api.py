@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -64,6 +65,9 @@ class Api:
         with self._accounts.open_request(account):
             order = Order.from_json(await self._body(request), self._settings)
             fault = self._settings.faults.draw("submit", order.prompt)
+            if fault is not None and fault.kind == "reset_late":
+                self._accept_later(account, order, fault.stall_seconds or 0.0)
+                return _strikes.reset(request)
             if struck := _strikes.before(fault, request, account.limit, account.active):
                 return struck
             entry = self._accept(account, order, fault)
@@ -73,6 +77,15 @@ class Api:
             if order.mode == "stream":
                 return await self._stream(request, account, entry)
             return await _strikes.cut(fault, request, await self._told(account, order, entry))
+
+    def _accept_later(self, account: Account, order: Order, delay: float) -> None:
+        """As a service does behind a proxy that gave up on it."""
+
+        def accept() -> None:
+            with suppress(RefusedError):
+                self._generations.accept(account, order)
+
+        asyncio.get_running_loop().call_later(delay, accept)
 
     def _accept(self, account: Account, order: Order, fault: Fault | None) -> Entry:
         kind = fault and fault.kind

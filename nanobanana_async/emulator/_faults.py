@@ -10,6 +10,7 @@ Stages: `submit` (POST, any mode), `stream` (the events of an accepted stream), 
     html_wall         403 with Cloudflare's page          wrong_image       200 with HTML in place of an image
     reset_before      TCP reset; not charged              expire            the link or the id is gone
     reset_after       accepted and charged, then a reset: the answer, and so the id, is lost
+    reset_late        a TCP reset, and `stall_seconds` later accepted and charged all the same
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ Kind = Literal[
     "html_wall",
     "reset_before",
     "reset_after",
+    "reset_late",
     "stall",
     "garbage_200",
     "truncate",
@@ -41,7 +43,7 @@ _ANYWHERE: frozenset[Kind] = frozenset(
     {"refuse", "busy", "error_500", "html_wall", "reset_before", "reset_after", "stall", "garbage_200", "truncate"}
 )
 _KINDS: dict[Stage, frozenset[Kind]] = {
-    "submit": _ANYWHERE | {"error_500_after", "fail_generation"},
+    "submit": _ANYWHERE | {"error_500_after", "fail_generation", "reset_late"},
     "stream": frozenset({"error_500", "reset_after", "stall", "garbage_200", "truncate"}),
     "poll": _ANYWHERE | {"expire"},
     "models": _ANYWHERE,

@@ -28,7 +28,12 @@ from nanobanana_async.batch._submitting import RowLedger
 from nanobanana_async.emulator import Ledger
 
 HURRY = Patience(
-    confirm_delay=0.05, network_interval=0.02, answer_timeout=5.0, outputs_interval=0.05, memory_interval=0.5
+    confirm_delay=0.05,
+    network_interval=0.02,
+    answer_timeout=5.0,
+    overtake_delay=5.0,
+    outputs_interval=0.05,
+    memory_interval=0.5,
 )
 DOUBTFUL = ("lost", "uncertain")
 TOLD = {"stored", "completed", "failed", "rejected", *DOUBTFUL}

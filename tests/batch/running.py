@@ -12,7 +12,9 @@ from nanobanana_async.batch import BatchEvent, BatchRunner, BatchSummary, Manife
 from nanobanana_async.batch._patience import Patience
 
 KEY = "nb_test"
-IN_A_HURRY = Patience(confirm_delay=0.01, network_interval=0.02, answer_timeout=2.0, outputs_interval=0.05)
+IN_A_HURRY = Patience(
+    confirm_delay=0.01, network_interval=0.02, answer_timeout=2.0, overtake_delay=2.0, outputs_interval=0.05
+)
 
 
 def runner(client: Client, folder: Path, **options: Any) -> BatchRunner:

@@ -7,11 +7,12 @@ import json
 import sqlite3
 from collections import Counter
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 
 import pytest
 from aiohttp import ClientSession, web
 from patience import PATIENCE
-from running import KEY, Events, manifest, run, runner, statuses
+from running import IN_A_HURRY, KEY, Events, manifest, run, runner, statuses
 from watched import Watched
 
 from nanobanana_async import (
@@ -113,6 +114,69 @@ async def test_a_submission_that_was_not_taken_is_sent_again(online, tmp_path, k
         assert summary.all_stored
         assert emulator.ledger.charges == 4
         assert emulator.ledger.requests["POST /generate"] == 6
+
+
+async def test_a_submission_that_is_taken_late_is_not_sent_again(online, tmp_path):
+    """The connection broke, and the service went on for a while: an unchanged balance is not believed at once."""
+    plan = FaultPlan(Fault("submit", "reset_late", times=1, after=1, stall_seconds=0.3))
+    async with online(limit=1, faults=plan) as (emulator, client):
+        summary = await run(client, tmp_path, 3, patience=replace(IN_A_HURRY, confirm_delay=2.0))
+        assert statuses(tmp_path) == {"stored": 2, "lost": 1}
+        assert emulator.ledger.charges == told(tmp_path) == summary.credits_used == 3
+
+
+async def test_a_submission_that_is_taken_later_than_anybody_waits_is_told(online, tmp_path, caplog):
+    """It was judged, and sent again: then the balance is lower by what it cost, and the summary says so."""
+    plan = FaultPlan(Fault("submit", "reset_late", times=1, after=1, stall_seconds=0.5))
+    async with online(limit=8, duration=0.2, faults=plan, client={"max_concurrency": 1}) as (emulator, client):
+        summary = await run(client, tmp_path, 8)
+        assert summary.all_stored
+        assert emulator.ledger.charges == summary.credits_used + summary.doubtful_credits == 9
+    assert "judged as not taken" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "confirm_delay", "expected"), [(0, 2.0, "lost"), (PATIENCE, PATIENCE, "stored")]
+)
+async def test_what_a_crash_left_is_believed_by_its_age(online, tmp_path, seconds_ago, confirm_delay, expected):
+    """The POST may still be on its way when the next run begins, but not much later: then nobody waits."""
+    async with online() as (emulator, client):
+        async with Journal.open(tmp_path) as journal:
+            await journal.add_rows([Row(0, 1, None, GenerateRequest(prompt="a cat"), {})])
+            await journal.set_balance(emulator.account(KEY).credits)
+            await journal.intend(0, 1)
+        with closing(sqlite3.connect(tmp_path / "batch.db")) as book, book:
+            book.execute("DROP TRIGGER attempt_fixed")
+            book.execute(
+                "UPDATE attempt SET at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?)", (f"-{seconds_ago} seconds",)
+            )
+        account = emulator.account(KEY)
+
+        def take_late():
+            account.credits -= 1
+
+        if expected == "lost":
+            asyncio.get_running_loop().call_later(0.3, take_late)
+        async with asyncio.timeout(PATIENCE / 2):
+            await run(client, tmp_path, patience=replace(IN_A_HURRY, confirm_delay=confirm_delay))
+        assert statuses(tmp_path) == {expected: 1}
+
+
+async def test_a_stop_does_not_wait_for_an_unchanged_balance(online, tmp_path):
+    """What can't be believed yet is left to the next run."""
+    events = Events()
+    plan = FaultPlan(Fault("submit", "reset_before", times=1))
+    async with online(faults=plan) as (emulator, client):
+        patient = replace(IN_A_HURRY, confirm_delay=10 * PATIENCE)
+        async with runner(client, tmp_path, on_event=events.append, patience=patient) as batch:
+            await batch.add(["a cat"])
+            running = asyncio.create_task(batch.run())
+            await events.told("the balance is asked")
+            batch.stop()
+            assert (await asyncio.wait_for(running, PATIENCE)).rows(JobState.INTENT) == 1
+        summary = await run(client, tmp_path)
+        assert summary.all_stored
+        assert emulator.ledger.charges == 1
 
 
 async def test_an_account_that_others_spend_from_settles_nothing(online, tmp_path):

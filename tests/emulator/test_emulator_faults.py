@@ -47,6 +47,17 @@ async def test_a_reset_is_a_reset(calling: Open) -> None:
         assert isinstance(caught.value, ConnectionResetError) or caught.value.errno == 104
 
 
+async def test_a_late_one_is_charged_when_its_client_has_long_gone(calling: Open) -> None:
+    """Not before `stall_seconds`, and it runs like any other."""
+    late = Fault("submit", "reset_late", stall_seconds=0.5)
+    async with calling(faults=FaultPlan(late), duration=math.inf) as caller:
+        with pytest.raises(LOST):
+            await caller.post("late")
+        assert caller.emulator.ledger.charges == 0
+        await caller.emulator.until(lambda: caller.emulator.ledger.active == 1)
+        assert caller.emulator.ledger.charged_prompts() == ["late"]
+
+
 async def test_a_stalled_submission_runs_on_when_its_client_leaves(calling: Open) -> None:
     """Accepted, never answered."""
     async with calling(faults=FaultPlan(Fault("submit", "stall")), duration=math.inf) as caller:

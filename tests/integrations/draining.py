@@ -31,7 +31,9 @@ from nanobanana_async.integrations.redis import RedisLimiter
 from nanobanana_async.integrations.taskiq import drain_on, redis_broker, serve
 
 KEY = "nb_test"
-HURRY = Patience(confirm_delay=0.05, network_interval=0.05, answer_timeout=2.0, outputs_interval=1.0)
+HURRY = Patience(
+    confirm_delay=0.05, network_interval=0.05, answer_timeout=2.0, overtake_delay=2.0, outputs_interval=1.0
+)
 TERMS = Terms(lease_seconds=1.0, answer_timeout=0.2, patience=HURRY)
 LEASE_SECONDS = 5.0  # a lease that is too short for a busy machine is lost again and again
 ANSWER_SECONDS = 1.0

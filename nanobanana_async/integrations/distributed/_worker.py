@@ -90,7 +90,7 @@ class Worker:
         self._on_stop: list[Callable[[], None]] = []
         self._recollection = Recollection()
         self._prices: Prices | None = None
-        self._turnstile = Turnstile(self._terms.patience.answer_timeout)
+        self._turnstile = Turnstile(lambda: self._terms.patience.hold_up(client.slot_interval))
         self.fault: NanoBananaError | None = None  # what concerns this worker: its key, its disk
 
     def __repr__(self) -> str:
