@@ -16,6 +16,13 @@ from ._exceptions import (
 )
 from ._models import DEFAULT_MODEL, GenerateRequest
 
+_OF_THE_ACCOUNT = (AuthenticationError, PermissionDeniedError, InsufficientCreditsError)
+
+
+def concerns_others(error: NanoBananaError) -> bool:
+    """Whether it may concern any request but its own."""
+    return isinstance(error, _OF_THE_ACCOUNT) or (isinstance(error, BlockedError) and not error.passing)
+
 
 def concerns(error: NanoBananaError, refused: GenerateRequest, waiting: GenerateRequest) -> bool:
     """Whether `waiting` would surely meet the error that `refused` met.

@@ -135,9 +135,7 @@ class Job:
             raise InvalidRequestError(f"mode is one of {', '.join(get_args(Mode))} (got {mode!r})")
         if not _is_number(priority):  # nan is neither more nor less urgent than another
             raise InvalidRequestError(f"priority must be a number (got {priority!r})")
-        if timeout is not None and not (
-            _is_number(timeout) and timeout > 0
-        ):  # paid, and given up at once; nan would never end
+        if timeout is not None and not (_is_number(timeout) and timeout > 0):  # else paid, and given up at once
             raise InvalidRequestError(f"timeout must be seconds above 0 (got {timeout!r})")
         self.id = secrets.token_hex(8)
         self.request = request
@@ -325,7 +323,7 @@ class Job:
         self._callbacks.append(wake)
         try:
             await ended
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # the latter for a task that its loop has left behind
             self._left = True
             raise
         finally:

@@ -21,7 +21,7 @@ from functools import partial
 
 import anyio
 
-from ._concern import concerns
+from ._concern import concerns, concerns_others
 from ._exceptions import NanoBananaError, QueueFullError
 from ._job import Job, JobStatus
 from ._limiter import Limiter, Slot, find_try_acquire
@@ -59,7 +59,7 @@ class Scheduler:
         self._queue: FairQueue[Job] = FairQueue(ageing=ageing)
         self._live: dict[Job, anyio.CancelScope] = {}
         self._tally = Tally()
-        self._untold = Untold()
+        self._untold = Untold(asyncio.get_running_loop())
         self._in_slot: dict[Job, float] = {}  # since when
         self._lengths = SlotLengths()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -308,7 +308,7 @@ class Scheduler:
         error.generation_id = error.generation_id or job.generation_id
         error.credits_used = error.credits_used if error.credits_used is not None else job.credits_used
         job.fail(error)
-        if job.generation_id is None:
+        if job.generation_id is None and concerns_others(error):
             for waiting in [other for other in self._queue if concerns(error, job.request, other.request)]:
                 waiting.fail(_not_sent(error))
 

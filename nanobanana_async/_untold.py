@@ -15,9 +15,13 @@ _NOTHING_TO_GET = (JobStatus.FAILED, JobStatus.REJECTED)
 
 
 class Untold:
-    """Gathers those of one turn of the loop, so that many at once are one line."""
+    """Gathers those of one turn of the loop, so that many at once are one line.
 
-    def __init__(self) -> None:
+    A job may be dropped in any thread and at any line, also within the logging itself: so the loop tells of it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._ids: list[str] = []
 
     def add(self, job: Job) -> None:
@@ -25,9 +29,9 @@ class Untold:
         if job.recorded or job.generation_id is None or job.status in _NOTHING_TO_GET:
             return
         self._ids.append(job.generation_id)
-        try:
-            asyncio.get_running_loop().call_soon(self.tell)
-        except RuntimeError:  # between two runs of its loop, or after the last
+        if self._loop.is_running():
+            self._loop.call_soon_threadsafe(self.tell)
+        else:  # between two runs of it, or after the last
             self.tell()
 
     def tell(self) -> None:

@@ -5,9 +5,10 @@ import gc
 import math
 import random
 import re
+import threading
 import traceback
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 from patience import PATIENCE
@@ -240,14 +241,39 @@ async def test_leaving_a_stream_early(online, caplog):
 
 
 async def test_closing_a_client_tells_of_all_that_it_leaves(online, caplog):
-    """In one line, and no job that waited."""
+    """Those that ran, and no job that waited."""
     async with online(limit=3, duration=math.inf) as (emulator, client):
         jobs = [await client.submit(f"cat {number}") for number in range(7)]
         await client_has(client, running=3)
         await client.aclose()
-        assert len(warnings_of(caplog)) == 1
         assert logged(caplog, ids_of(emulator)) == sorted(ids_of(emulator))
         assert all(isinstance(job.error, JobCancelledError) for job in jobs)
+
+
+async def test_a_wait_that_its_loop_left_behind(online, caplog):
+    """Its task is never run again, and taken away."""
+    async with online(duration=math.inf) as (emulator, client):
+        job = await client.submit("a cat")
+        waiting = job.result()
+        waiting.send(None)
+        await client_has(client, running=1)
+        waiting.close()
+        emulator.finish()
+        await client.idle()
+        del job, waiting
+        gc.collect()
+        await asyncio.sleep(0)
+        assert logged(caplog, ids_of(emulator)) == ids_of(emulator)
+
+
+async def test_a_job_that_is_dropped_in_another_thread_is_told_of_by_the_loop(new_job, caplog):
+    """Whoever drops it may be in the midst of logging."""
+    job = new_job()
+    job.accepted("someid", 1)
+    await asyncio.to_thread(Untold(asyncio.get_running_loop()).add, job)
+    await asyncio.sleep(0)
+    [record] = [record for record in caplog.records if "someid" in record.getMessage()]
+    assert record.thread == threading.get_ident()
 
 
 async def test_a_cancelled_wait_for_a_job_that_is_dropped(online, caplog):
@@ -302,7 +328,7 @@ async def test_a_job_with_a_ledger_of_its_own_is_recorded_there(online, new_job,
 
 async def test_many_at_once_take_few_lines(new_job, caplog):
     """Every id is told, for the service has no list of them; a line has no more than fits."""
-    untold = Untold()
+    untold = Untold(asyncio.get_running_loop())
     for number in range(2 * IDS_A_LINE + 50):
         job = new_job()
         job.accepted(f"id{number}", 1)
@@ -316,7 +342,8 @@ def test_without_a_loop_it_is_told_at_once(new_job, caplog):
     """A job may be cancelled between two runs of its loop."""
     job = new_job()
     job.accepted("clx1", 1)
-    Untold().add(job)
+    with closing(asyncio.new_event_loop()) as loop:
+        Untold(loop).add(job)
     assert logged(caplog, ["clx1"]) == ["clx1"]
 
 

@@ -27,4 +27,4 @@ def _bare(name: str) -> str:
     return letters.removesuffix("s")
 
 
-_NEAR = {_bare(name): name for name in reversed(FIELDS)}  # of two that are alike, ours
+_NEAR = {_bare(name): field for name, field in FIELDS.items()}

@@ -99,7 +99,8 @@ class Judge:
         journal = self._desk.journal
         rows = await journal.unfinished(JobState.INTENT, limit=_PAGE)
         doubts = [Doubt(row, row.cost, "the process ended before the answer was read") for row in rows]
-        await self._judge(doubts, age=await journal.age() if doubts else 0.0)
+        quiet = await journal.age() - self._client.timeouts.submit_timeout  # so long one may have hung, and then died
+        await self._judge(doubts, age=max(0.0, quiet))
 
     async def _judge(self, doubts: list[Doubt], *, age: float = 0.0) -> None:
         """`age`: for how many seconds nothing of them has been on its way, as far as is known."""
@@ -154,7 +155,7 @@ class Judge:
     async def _not_taken(self, doubt: Doubt) -> Judgement:
         index = doubt.row.index
         self._desk.budget.release(index)
-        self._desk.account.sent_again(doubt.cost)
+        self._desk.account.not_taken(doubt.cost)
         state = await take_back(self._desk, doubt.row)
         misses = self._misses.setdefault(index, _Misses(self._desk.account.taken))
         misses.number += 1

@@ -50,8 +50,7 @@ class Account:
         self.balance = balance
         self.shared_at = shared_at
         self.taken = 0  # submissions, so far
-        self._not_taken: list[int] = []  # costs of those that were judged so
-        self._missing = 0  # credits, when last anything was
+        self._not_taken: list[tuple[float, int]] = []  # when some were judged so, and their costs
         self._shared_memory = shared_memory
         self._clock = clock
 
@@ -63,31 +62,35 @@ class Account:
         """Somebody else moved the balance a short while ago."""
         return self.shared_at is not None and self._clock() < self.shared_at + self._shared_memory
 
-    def spent(self, credits: int | None, remaining: int | None) -> bool:  # noqa: A002
+    def spent(self, credits: int | None, remaining: int | None) -> int:  # noqa: A002
         """One submission took `credits` and left `remaining`; None: not told, or not to be relied on.
 
-        Returns whether somebody else must have moved the balance as well.
+        Returns how many credits are missing besides, or are there besides if negative: then somebody else has moved
+        the balance as well.
         """
         self.taken += 1
         explained = None if self.balance is None or credits is None else self.balance - credits
         self.balance = explained if remaining is None else remaining
         if explained is None or remaining is None or explained == remaining:
-            return False
-        self._missing = explained - remaining
-        self.shared_at = self._clock()
-        return True
-
-    def take_late(self) -> int:
-        """Credits that were found missing just now, if a submission that was judged as not taken cost as many."""
-        if self._missing not in self._not_taken:
             return 0
-        self._not_taken.remove(self._missing)
-        return self._missing
+        self.shared_at = self._clock()
+        return explained - remaining
 
-    def sent_again(self, cost: int | None) -> None:
-        """A submission of this cost was judged as not taken."""
+    def not_taken(self, cost: int | None) -> None:
+        """A submission of this cost was judged so, and is sent again."""
         if cost:
-            self._not_taken.append(cost)
+            self._not_taken.append((self._clock(), cost))
+
+    def is_late(self, missing: int) -> bool:
+        """Whether missing credits are what one submission cost, or all, that were judged as not taken of late."""
+        recent = [known for known in self._not_taken if self._clock() < known[0] + self._shared_memory]
+        matching = [known for known in recent if known[1] == missing][:1] or recent.copy()
+        late = missing > 0 and sum(cost for _, cost in matching) == missing
+        if late:
+            for known in matching:
+                recent.remove(known)
+        self._not_taken = recent
+        return late
 
     def judge(self, actual: int, costs: Sequence[int | None]) -> Verdict:
         """What became of submissions of these costs, if the balance is `actual` now."""

@@ -124,13 +124,13 @@ class RowLedger:
         """
         alone = self.turn is not None and self.turn.alone
         remaining = submission.remaining_credits if alone else None
-        shared = self._charge(submission.credits_used, remaining)
+        missing = self._charge(submission.credits_used, remaining)
         try:
             await self._record(submission, remaining)
         finally:
             self.leave()
-        if shared:
-            await self._note_shared()
+        if missing:
+            await self._note_shared(missing)
         self._desk.moved(self.row.index, JobState.RUNNING)
 
     async def finished(self, job: Job, generation: Generation) -> None:
@@ -161,10 +161,10 @@ class RowLedger:
     async def answered(self, credits: int | None) -> None:  # noqa: A002
         """It was taken and ended in one answer, without an id: rejected, say, and charged."""
         if self.turn is not None:
-            shared = self._charge(credits, None)
+            missing = self._charge(credits, None)
             self.leave()
-            if shared:
-                await self._note_shared()
+            if missing:
+                await self._note_shared(missing)
 
     def leave(self) -> None:
         """Let the next one through. Idempotent."""
@@ -232,25 +232,28 @@ class RowLedger:
         if isinstance(error, Exception):
             self._desk.brake.pull(error)
 
-    def _charge(self, credits: int | None, remaining: int | None) -> bool:  # noqa: A002
-        """Settle what it took; whether somebody else moves the balance too."""
+    def _charge(self, credits: int | None, remaining: int | None) -> int:  # noqa: A002
+        """Settle what it took; how many credits are missing besides."""
         desk = self._desk
         self._charged = credits
         desk.budget.settle(self.row.index, credits)
         desk.prices.learn(self.row.request, credits)
         return desk.account.spent(credits, remaining)
 
-    async def _note_shared(self) -> None:
-        if not self._closed:
-            if late := self._desk.account.take_late():
-                _LOGGER.warning(
-                    "%d credits more are gone: what was judged as not taken, and sent again, was taken", late
-                )
-                with suppress(JournalError):
-                    await write_off(self._desk, late)
-            _LOGGER.info("somebody else moves this account's balance: it can't tell what became of lost answers")
-            with suppress(JournalError):
-                await self._desk.journal.set_setting(SHARED_AT, str(self._desk.account.shared_at))
+    async def _note_shared(self, missing: int) -> None:
+        """Somebody else has moved the balance, or a submission was taken after all that was judged as not taken."""
+        late = self._desk.account.is_late(missing)
+        if late:
+            self._desk.budget.spent += missing
+            told = "%d credits more are gone: what was judged as not taken, and sent again, was taken"
+            _LOGGER.warning(told, missing)
+        if self._closed:
+            return
+        _LOGGER.info("somebody else moves this account's balance: it can't tell what became of lost answers")
+        with suppress(JournalError):
+            if late:
+                await write_off(self._desk, missing)
+            await self._desk.journal.set_setting(SHARED_AT, str(self._desk.account.shared_at))
 
 
 async def take_back(desk: Desk, row: JournalRow) -> JobState:

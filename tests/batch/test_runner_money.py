@@ -36,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("leaks_nothing")
 
 TAKEN = ("reset_after", "error_500_after", "garbage_200", "truncate", "stall")
 NOT_TAKEN = ("reset_before", "error_500")
+SUBMIT_TIMEOUT = Timeouts().submit_timeout
 IMPATIENT = {"timeout": Timeouts(submit_timeout=2.0)}  # more than an honest answer takes on a loaded machine
 
 
@@ -135,11 +136,21 @@ async def test_a_submission_that_is_taken_later_than_anybody_waits_is_told(onlin
     assert "judged as not taken" in caplog.text
 
 
+async def test_what_is_taken_late_counts_in_the_budget(online, tmp_path):
+    """Eight credits are spent, though one of them for nothing."""
+    plan = FaultPlan(Fault("submit", "reset_late", times=1, after=1, stall_seconds=0.5))
+    async with online(limit=8, duration=0.2, faults=plan, client={"max_concurrency": 1}) as (emulator, client):
+        summary = await run(client, tmp_path, 8, max_credits=8)
+        assert isinstance(summary.stopped_by, BudgetExceededError)
+        assert emulator.ledger.charges == 8
+
+
 @pytest.mark.parametrize(
-    ("seconds_ago", "confirm_delay", "expected"), [(0, 2.0, "lost"), (PATIENCE, PATIENCE, "stored")]
+    ("seconds_ago", "confirm_delay", "expected"),
+    [(0, 2.0, "lost"), (SUBMIT_TIMEOUT / 2, 2.0, "lost"), (SUBMIT_TIMEOUT + PATIENCE, PATIENCE, "stored")],
 )
 async def test_what_a_crash_left_is_believed_by_its_age(online, tmp_path, seconds_ago, confirm_delay, expected):
-    """The POST may still be on its way when the next run begins, but not much later: then nobody waits."""
+    """The POST may have hung until the process died, and still be on its way; later than that nobody waits."""
     async with online() as (emulator, client):
         async with Journal.open(tmp_path) as journal:
             await journal.add_rows([Row(0, 1, None, GenerateRequest(prompt="a cat"), {})])

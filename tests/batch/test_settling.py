@@ -46,13 +46,34 @@ def test_an_account_that_others_move_is_no_witness_for_a_while():
     """Their next move may look like ours: then neither verdict is safe."""
     now = 0.0
     account = Account(10, shared_memory=60, clock=lambda: now)
-    assert account.spent(1, 9) is False
-    assert account.spent(1, 5) is True
+    assert account.spent(1, 9) == 0
+    assert account.spent(1, 5) == 3
     assert account.judge(5, [1]) is Verdict.UNKNOWN
     assert account.judge(4, [1]) is Verdict.UNKNOWN
     now = 61.0
     assert account.judge(5, [1]) is Verdict.NOT_TAKEN
     assert account.judge(4, [1]) is Verdict.TAKEN
+
+
+def test_what_is_missing_may_be_what_was_judged_as_not_taken():
+    """One of them, or all; each once, and not for ever."""
+    now = 0.0
+    account = Account(10, shared_memory=60, clock=lambda: now)
+    for cost in (1, 1, 3, None):
+        account.not_taken(cost)
+    assert [account.is_late(missing) for missing in (2, -1, 0, 1, 1, 4, 3, 3)] == 3 * [False] + [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+    account.not_taken(1)
+    account.not_taken(1)
+    assert account.is_late(2)
+    account.not_taken(1)
+    now = 61.0
+    assert not account.is_late(1)
 
 
 def test_that_others_moved_it_is_remembered():
